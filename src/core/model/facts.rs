@@ -1,0 +1,208 @@
+//! What one manager saw of one server, and how old it is. Unknown is a value.
+
+use serde::{Deserialize, Serialize};
+
+use super::{GtidSet, Micros, Mono, ServerName};
+
+/// Something looked at: known with an age, or unknown with a reason. Never a default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Observed<T> {
+    /// Seen.
+    Known {
+        /// What was seen.
+        value: T,
+        /// How long ago the look *began*.
+        age: Micros,
+    },
+    /// Not seen.
+    Unknown {
+        /// Why not; one sentence.
+        why: String,
+    },
+}
+
+/// State of the thread that receives events (MySQL's old name: I/O thread).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Receiver {
+    /// Connected to its source, as far as it knows.
+    On,
+    /// Trying to connect.
+    Connecting,
+    /// Stopped.
+    Off,
+}
+
+/// State of the threads that apply events (MySQL's old name: SQL thread).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Applier {
+    /// Running.
+    On,
+    /// Stopped, without an error.
+    Off,
+    /// Stopped by an error.
+    Broken {
+        /// The server's error number.
+        code: u32,
+        /// The server's text.
+        text: String,
+    },
+}
+
+/// Options of a replication link that outlive a change of source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkOptions {
+    /// `SOURCE_SSL`.
+    pub tls: bool,
+    /// `SOURCE_SSL_VERIFY_SERVER_CERT`.
+    pub tls_verify: bool,
+    /// `SOURCE_SSL_CA`; empty: none.
+    pub tls_ca: String,
+    /// `GET_SOURCE_PUBLIC_KEY`.
+    pub get_public_key: bool,
+    /// `SOURCE_CONNECT_RETRY`, in seconds.
+    pub connect_retry_s: u32,
+    /// `SOURCE_RETRY_COUNT`.
+    pub retry_count: u32,
+    /// `SOURCE_HEARTBEAT_PERIOD`, in milliseconds; zero: none.
+    pub heartbeat_ms: u64,
+    /// `FOR CHANNEL`; empty: the default channel.
+    pub channel: String,
+}
+
+impl Default for LinkOptions {
+    fn default() -> Self {
+        Self {
+            tls: true,
+            tls_verify: false,
+            tls_ca: String::new(),
+            get_public_key: true,
+            connect_retry_s: 1,
+            retry_count: 86_400,
+            heartbeat_ms: 500,
+            channel: String::new(),
+        }
+    }
+}
+
+/// A server's replication from its source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaFacts {
+    /// `Source_Host`.
+    pub source_host: String,
+    /// `Source_Port`.
+    pub source_port: u16,
+    /// `Source_UUID`; empty before the first connection.
+    pub source_uuid: String,
+    /// The receiver.
+    pub receiver: Receiver,
+    /// `Last_IO_Error` with its number, if any.
+    pub receiver_error: Option<(u32, String)>,
+    /// The applier.
+    pub applier: Applier,
+    /// `Retrieved_Gtid_Set`: complete transactions in the relay log.
+    pub retrieved: GtidSet,
+    /// `Seconds_Behind_Source`, if the server knows.
+    pub lag_seconds: Option<u64>,
+    /// Heartbeats counted since the receiver started; moves while the source is heard.
+    pub heartbeats: u64,
+    /// `Auto_Position`.
+    pub auto_position: bool,
+    /// Options of the link.
+    pub options: LinkOptions,
+}
+
+/// Semi-synchronous replication, both sides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SemiSync {
+    /// `rpl_semi_sync_source_enabled`.
+    pub source_enabled: bool,
+    /// `rpl_semi_sync_replica_enabled`.
+    pub replica_enabled: bool,
+    /// `Rpl_semi_sync_replica_status`: this server acknowledges.
+    pub replica_active: bool,
+    /// `Rpl_semi_sync_source_clients`. Stale after a partition.
+    pub clients: u32,
+    /// `rpl_semi_sync_source_wait_for_replica_count`.
+    pub acks: u32,
+    /// `rpl_semi_sync_source_timeout`, in milliseconds.
+    pub timeout_ms: u64,
+    /// `rpl_semi_sync_source_wait_point` is `AFTER_SYNC`.
+    pub after_sync: bool,
+    /// `rpl_semi_sync_source_wait_no_replica`.
+    pub wait_no_replica: bool,
+    /// `Rpl_semi_sync_source_wait_sessions`: sessions waiting for acknowledgements right now.
+    pub waiting: u32,
+}
+
+/// Everything looked at on one server, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerFacts {
+    /// `@@server_uuid`: the server's identity, whatever its address.
+    pub uuid: String,
+    /// `@@version`.
+    pub version: String,
+    /// `@@server_id`.
+    pub server_id: u32,
+    /// `Uptime`, in seconds.
+    pub uptime_seconds: u64,
+    /// `@@read_only`.
+    pub read_only: bool,
+    /// `@@super_read_only`.
+    pub super_read_only: bool,
+    /// `@@offline_mode`.
+    pub offline: bool,
+    /// `@@gtid_mode` is `ON`.
+    pub gtid_mode: bool,
+    /// `@@log_bin`.
+    pub log_bin: bool,
+    /// `@@log_replica_updates`.
+    pub log_replica_updates: bool,
+    /// `@@sync_binlog`.
+    pub sync_binlog: u32,
+    /// `@@innodb_flush_log_at_trx_commit`.
+    pub flush_log: u32,
+    /// `@@sync_relay_log`.
+    pub sync_relay_log: u32,
+    /// `@@gtid_executed`.
+    pub executed: GtidSet,
+    /// `@@gtid_purged`.
+    pub purged: GtidSet,
+    /// Its replication; `None`: it has no source configured.
+    pub replica: Option<ReplicaFacts>,
+    /// Semi-synchronous replication; `None`: the plugins are not there.
+    pub semi_sync: Option<SemiSync>,
+}
+
+impl ServerFacts {
+    /// An application could commit here.
+    pub fn is_writable(&self) -> bool {
+        !self.read_only && !self.offline
+    }
+
+    /// Executed, or in the relay log and complete.
+    pub fn received(&self) -> GtidSet {
+        match &self.replica {
+            Some(replica) => self.executed.union(&replica.retrieved),
+            None => self.executed.clone(),
+        }
+    }
+
+    /// Whether its receiver is not running, or it has none.
+    pub fn is_receiver_off(&self) -> bool {
+        self.replica.as_ref().is_none_or(|replica| replica.receiver == Receiver::Off)
+    }
+}
+
+/// One manager's newest look at one server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// The server.
+    pub server: ServerName,
+    /// When the look began, on the observer's clock.
+    pub at: Mono,
+    /// What was seen, or why nothing was.
+    pub seen: Result<ServerFacts, String>,
+}

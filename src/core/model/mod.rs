@@ -1,0 +1,27 @@
+//! Values: the words of the product. No behaviour beyond arithmetic and formatting.
+
+pub mod ballot;
+pub mod definition;
+pub mod facts;
+pub mod gtid;
+pub mod id;
+pub mod reason;
+pub mod record;
+pub mod time;
+
+pub use ballot::{Answer, Ballot, CountedBallot, Evidence, Hearing, Tally};
+pub use definition::{
+    ClusterDefinition, Mode, PingType, Policy, PromotionRule, RestartPolicy, ServerDefinition,
+    SshTarget, Vip,
+};
+pub use facts::{
+    Applier, LinkOptions, Observation, Observed, Receiver, ReplicaFacts, SemiSync, ServerFacts,
+};
+pub use gtid::GtidSet;
+pub use id::{ClusterName, Epoch, FailoverId, ManagerId, Nonce, ServerName, StepId, Term, Token};
+pub use reason::{Problem, Refusal, Rejection};
+pub use record::{
+    Actor, Attempt, Cause, Election, EntryNine, Mark, Opening, Outcome, Ranked, Regime, Stage,
+    StepEvidence, StepKind, StepOutcome, StepRecord, StepRun,
+};
+pub use time::{Micros, Millis, Mono};

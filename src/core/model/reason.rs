@@ -1,0 +1,324 @@
+//! Every "no" as data: a stable code and one sentence, the same in CLI, log and report.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Epoch, Micros, ServerName};
+
+/// Why no attempt is opened. The gate lists all that apply, not the first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum Refusal {
+    /// An operator paused the cluster.
+    Paused { by: String },
+    /// The policy says not to act by itself.
+    NotAutomatic,
+    /// Another attempt is open.
+    AttemptOpen { epoch: Epoch },
+    /// The last-failover interval is not over.
+    LastFailoverInterval { left_s: u64, minutes: u64 },
+    /// The attempt before was undone a moment ago.
+    RetryPause { left_ms: u64 },
+    /// A majority did not say Down.
+    NotDown { down: usize, needed: usize, voters: usize },
+    /// A replica still hears the primary: it is unreachable for us, not dead.
+    StillHeard { by: Vec<ServerName> },
+    /// No replica could be asked whether it hears the primary.
+    NoReplicaReached,
+    /// What was acknowledged cannot be collected.
+    NoCoverage { reached: Vec<ServerName>, ackers: usize, acks: u32 },
+    /// No fence would be provable in `fenced` mode.
+    NoFence { server: ServerName, why: String },
+    /// Nobody can be promoted.
+    NoCandidate { against: Vec<String> },
+    /// The new primary would have too few servers to acknowledge its writes.
+    TooFewAckers { candidate: ServerName, left: usize, acks: u32 },
+    /// The server asked for may not be promoted.
+    CandidateRefused { server: ServerName, why: String },
+    /// The leader's own loop stalled.
+    LeaderStalled { span: Micros },
+    /// No primary is known yet.
+    NoPrimary { why: String },
+    /// The primary answers; a switchover is the tool for that.
+    PrimaryAlive { server: ServerName },
+    /// A requirement of `quorum` mode is not met by the old primary's settings.
+    Requirement { server: ServerName, what: String },
+}
+
+impl Refusal {
+    /// Stable code, with its area.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::Paused { .. } => "gate.paused",
+            Refusal::NotAutomatic => "gate.not_automatic",
+            Refusal::AttemptOpen { .. } => "gate.attempt_open",
+            Refusal::LastFailoverInterval { .. } => "gate.last_failover_interval",
+            Refusal::RetryPause { .. } => "gate.retry_pause",
+            Refusal::NotDown { .. } => "gate.not_down",
+            Refusal::StillHeard { .. } => "gate.still_heard",
+            Refusal::NoReplicaReached => "gate.no_replica_reached",
+            Refusal::NoCoverage { .. } => "gate.no_coverage",
+            Refusal::NoFence { .. } => "gate.no_fence",
+            Refusal::NoCandidate { .. } => "gate.no_candidate",
+            Refusal::TooFewAckers { .. } => "gate.too_few_ackers",
+            Refusal::CandidateRefused { .. } => "gate.candidate_refused",
+            Refusal::LeaderStalled { .. } => "gate.leader_stalled",
+            Refusal::NoPrimary { .. } => "gate.no_primary",
+            Refusal::PrimaryAlive { .. } => "gate.primary_alive",
+            Refusal::Requirement { .. } => "gate.requirement",
+        }
+    }
+
+    /// One sentence: what was wanted and what was found.
+    pub fn sentence(&self) -> String {
+        match self {
+            Refusal::Paused { by } => format!("failover is paused by {by}"),
+            Refusal::NotAutomatic => "the policy says automatic = false".into(),
+            Refusal::AttemptOpen { epoch } => format!("the attempt of epoch {epoch} is still open"),
+            Refusal::LastFailoverInterval { left_s, minutes } => {
+                format!("the last failover is younger than {minutes} minutes; {left_s} s are left")
+            }
+            Refusal::RetryPause { left_ms } => {
+                format!("the attempt before was undone; the next may open in {left_ms} ms")
+            }
+            Refusal::NotDown { down, needed, voters } => {
+                format!("{down} of {voters} managers say the primary is down, {needed} are needed")
+            }
+            Refusal::StillHeard { by } => format!(
+                "the primary is unreachable for us, but {} still hears it: not dead",
+                names(by)
+            ),
+            Refusal::NoReplicaReached => {
+                "no replica could be asked whether it hears the primary".into()
+            }
+            Refusal::NoCoverage { reached, ackers, acks } => format!(
+                "{} of {ackers} ackers reached ({}), and with {acks} acknowledgement(s) per \
+                 commit a write may be on the missing ones only",
+                reached.len(),
+                names(reached)
+            ),
+            Refusal::NoFence { server, why } => {
+                format!("no fence of {server} would be provable: {why}")
+            }
+            Refusal::NoCandidate { against } => {
+                format!("no server can be promoted: {}", against.join("; "))
+            }
+            Refusal::TooFewAckers { candidate, left, acks } => format!(
+                "{candidate} would have {left} acker(s) and needs {acks}: its writes would hang"
+            ),
+            Refusal::CandidateRefused { server, why } => {
+                format!("{server} cannot be promoted: {why}")
+            }
+            Refusal::LeaderStalled { span } => {
+                format!("the leader itself stalled for {span} a moment ago; its view is void")
+            }
+            Refusal::NoPrimary { why } => format!("no primary is known: {why}"),
+            Refusal::PrimaryAlive { server } => {
+                format!("{server} answers: a live primary is replaced by a switchover")
+            }
+            Refusal::Requirement { server, what } => {
+                format!("mode quorum is not kept by {server}: {what}")
+            }
+        }
+    }
+
+    /// What to do about it; empty where waiting is the remedy.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Refusal::Paused { .. } => "conclave resume CLUSTER",
+            Refusal::NotAutomatic => "conclave failover CLUSTER, or automatic = true",
+            Refusal::AttemptOpen { .. } => "conclave status shows its steps",
+            Refusal::LastFailoverInterval { .. } => {
+                "wait, or conclave failover CLUSTER --ignore-last-failover"
+            }
+            Refusal::RetryPause { .. } | Refusal::LeaderStalled { .. } => "",
+            Refusal::NotDown { .. } => {
+                "bring the silent managers back; conclave status shows who hears whom"
+            }
+            Refusal::StillHeard { .. } => "repair the managers' route to the primary",
+            Refusal::NoReplicaReached => "repair the managers' route to the replicas",
+            Refusal::NoCoverage { .. } => {
+                "bring the missing acker or the primary's host back; then it goes on by itself"
+            }
+            Refusal::NoFence { .. } => {
+                "make sure that the old primary is dead, then conclave failover CLUSTER \
+                 --old-primary-is-dead"
+            }
+            Refusal::NoCandidate { .. } | Refusal::CandidateRefused { .. } => {
+                "conclave explain CLUSTER shows every server with its reasons"
+            }
+            Refusal::TooFewAckers { .. } => "bring another replica back",
+            Refusal::NoPrimary { .. } => "conclave status shows what was found on each server",
+            Refusal::PrimaryAlive { .. } => "",
+            Refusal::Requirement { .. } => "set it on the server and in its configuration file",
+        }
+    }
+}
+
+/// Why the state machine did not take a command. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum Rejection {
+    /// No such cluster.
+    #[error("there is no cluster {cluster}")]
+    NoSuchCluster { cluster: String },
+    /// The command was made for another epoch.
+    #[error("made for epoch {wanted}, but the cluster is in epoch {found}")]
+    WrongEpoch { wanted: Epoch, found: Epoch },
+    /// The command needs an open attempt, or another stage of it.
+    #[error("the attempt is not in a stage for this: {why}")]
+    WrongStage { why: String },
+    /// No such step, or it may not begin or end now.
+    #[error("step {step}: {why}")]
+    WrongStep { step: String, why: String },
+    /// A newer leader has begun this step.
+    #[error("term {found} is older than term {newest} that acts already")]
+    StaleTerm { found: u64, newest: u64 },
+    /// The gate's rules that the state alone can check.
+    #[error("{}", .refusal.sentence())]
+    Refused { refusal: Refusal },
+    /// The definition breaks rules.
+    #[error("the definition has mistakes: {}", .mistakes.join("; "))]
+    BadDefinition { mistakes: Vec<String> },
+    /// The change would not be safe now.
+    #[error("{why}")]
+    NotNow { why: String },
+}
+
+/// What is wrong with a cluster. [`crate::decide::problem`] holds what may be done about each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum Problem {
+    /// No primary is known yet.
+    NoPrimary { why: String },
+    /// A majority says Down, no replica hears it.
+    PrimaryDown { primary: ServerName },
+    /// Managers do not reach it, but replicas hear it.
+    PrimaryUnreachable { primary: ServerName, by: Vec<ServerName> },
+    /// Some managers do not reach it.
+    PrimaryDoubtful { primary: ServerName, down: usize, voters: usize },
+    /// It runs, but is read-only, since a restart.
+    PrimaryRestarted { primary: ServerName },
+    /// It runs, but somebody made it read-only.
+    PrimaryReadOnly { primary: ServerName },
+    /// A server other than the primary takes writes.
+    TwoWritable { primary: ServerName, other: ServerName },
+    /// Commits wait for acknowledgements and no acker is connected.
+    LastAckerLost { primary: ServerName, waiting: u32 },
+    /// A replica is not replicating as wanted.
+    ReplicaBroken { server: ServerName, why: String },
+    /// A server cannot be reached.
+    ServerUnreachable { server: ServerName, why: String },
+    /// A former primary waits for readmission.
+    Former { server: ServerName },
+    /// A server has transactions that the primary lacks.
+    Errant { server: ServerName, gtids: String },
+    /// A server is not the one that was here before.
+    WrongIdentity { server: ServerName, wanted: String, found: String },
+    /// A requirement of the mode is not met.
+    Requirement { server: ServerName, what: String },
+    /// The writer address is not where it belongs.
+    VipMisplaced { vip: String, why: String },
+}
+
+impl Problem {
+    /// Stable code, with its area.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Problem::NoPrimary { .. } => "problem.no_primary",
+            Problem::PrimaryDown { .. } => "problem.primary_down",
+            Problem::PrimaryUnreachable { .. } => "problem.primary_unreachable",
+            Problem::PrimaryDoubtful { .. } => "problem.primary_doubtful",
+            Problem::PrimaryRestarted { .. } => "problem.primary_restarted",
+            Problem::PrimaryReadOnly { .. } => "problem.primary_read_only",
+            Problem::TwoWritable { .. } => "problem.two_writable",
+            Problem::LastAckerLost { .. } => "problem.last_acker_lost",
+            Problem::ReplicaBroken { .. } => "problem.replica_broken",
+            Problem::ServerUnreachable { .. } => "problem.server_unreachable",
+            Problem::Former { .. } => "problem.former",
+            Problem::Errant { .. } => "problem.errant",
+            Problem::WrongIdentity { .. } => "problem.wrong_identity",
+            Problem::Requirement { .. } => "problem.requirement",
+            Problem::VipMisplaced { .. } => "problem.vip_misplaced",
+        }
+    }
+
+    /// Needs a person or a failover now (monitoring: 2), rather than attention (1).
+    pub fn is_critical(&self) -> bool {
+        match self {
+            Problem::NoPrimary { .. }
+            | Problem::PrimaryDown { .. }
+            | Problem::PrimaryUnreachable { .. }
+            | Problem::PrimaryRestarted { .. }
+            | Problem::PrimaryReadOnly { .. }
+            | Problem::TwoWritable { .. }
+            | Problem::LastAckerLost { .. }
+            | Problem::WrongIdentity { .. } => true,
+            Problem::PrimaryDoubtful { .. }
+            | Problem::ReplicaBroken { .. }
+            | Problem::ServerUnreachable { .. }
+            | Problem::Former { .. }
+            | Problem::Errant { .. }
+            | Problem::Requirement { .. }
+            | Problem::VipMisplaced { .. } => false,
+        }
+    }
+
+    /// One sentence.
+    pub fn sentence(&self) -> String {
+        match self {
+            Problem::NoPrimary { why } => format!("no primary is known: {why}"),
+            Problem::PrimaryDown { primary } => {
+                format!("primary {primary} is down: a majority says so and no replica hears it")
+            }
+            Problem::PrimaryUnreachable { primary, by } => format!(
+                "primary {primary} is unreachable for a majority of managers, but {} hears it",
+                names(by)
+            ),
+            Problem::PrimaryDoubtful { primary, down, voters } => {
+                format!("{down} of {voters} managers do not reach primary {primary}")
+            }
+            Problem::PrimaryRestarted { primary } => {
+                format!("primary {primary} was restarted and waits read-only")
+            }
+            Problem::PrimaryReadOnly { primary } => {
+                format!("primary {primary} is read-only, and not since a restart")
+            }
+            Problem::TwoWritable { primary, other } => {
+                format!("{other} takes writes although {primary} is the primary")
+            }
+            Problem::LastAckerLost { primary, waiting } => format!(
+                "{waiting} session(s) on {primary} wait for acknowledgements and nobody gives any"
+            ),
+            Problem::ReplicaBroken { server, why } => format!("replica {server}: {why}"),
+            Problem::ServerUnreachable { server, why } => {
+                format!("server {server} cannot be reached: {why}")
+            }
+            Problem::Former { server } => {
+                format!("former primary {server} is not part of the cluster yet")
+            }
+            Problem::Errant { server, gtids } => {
+                format!("{server} has transactions that the primary lacks: {gtids}")
+            }
+            Problem::WrongIdentity { server, wanted, found } => format!(
+                "the server at {server}'s address is another one: wanted uuid {wanted}, found \
+                 {found}"
+            ),
+            Problem::Requirement { server, what } => {
+                format!("{server} does not keep what the mode needs: {what}")
+            }
+            Problem::VipMisplaced { vip, why } => format!("address {vip}: {why}"),
+        }
+    }
+}
+
+/// `a, b and c`.
+fn names(servers: &[ServerName]) -> String {
+    match servers {
+        [] => "nobody".into(),
+        [one] => one.to_string(),
+        [front @ .., last] => {
+            let front: Vec<&str> = front.iter().map(ServerName::as_str).collect();
+            format!("{} and {last}", front.join(", "))
+        }
+    }
+}

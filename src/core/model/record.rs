@@ -1,0 +1,459 @@
+//! The record of an attempt to change the primary: what was known, what was planned, what each
+//! step did. Part of the replicated state; the report is computed from it alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ClusterName, Epoch, FailoverId, GtidSet, LinkOptions, Micros, Mode, ServerName, StepId, Tally,
+    Term, Vip,
+};
+
+/// A server that may acknowledge writes as primary, and what it takes to revoke that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Regime {
+    /// The primary.
+    pub primary: ServerName,
+    /// The epoch that established it.
+    pub epoch: Epoch,
+    /// The servers that may acknowledge its commits; never smaller than the real set.
+    pub ackers: BTreeSet<ServerName>,
+    /// How many acknowledgements a commit needs; never larger than the real number. Zero:
+    /// replication is asynchronous.
+    pub acks: u32,
+    /// Members of `ackers` whose receivers an earlier attempt stopped for good.
+    pub recruited: BTreeSet<ServerName>,
+    /// Set once this regime was covered by an earlier attempt: everything it can have
+    /// acknowledged is in here.
+    pub closed_with: Option<GtidSet>,
+}
+
+/// Who caused something, as the record names them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Actor {
+    /// The group itself.
+    Group,
+    /// A person, by the name of the certificate or login they used.
+    Operator {
+        /// That name.
+        name: String,
+    },
+}
+
+/// Why an attempt was opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Cause {
+    /// A majority of ballots said Down and no replica heard the primary.
+    PrimaryDown,
+    /// The primary restarted and the policy says to fail over.
+    PrimaryRestarted,
+    /// The candidate of an attempt past entry 9 was lost.
+    CandidateLost {
+        /// The superseded attempt.
+        superseded: FailoverId,
+    },
+    /// An operator asked for it.
+    Manual,
+}
+
+/// What was known and asked for when an attempt was opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// Why.
+    pub cause: Cause,
+    /// By whom.
+    pub actor: Actor,
+    /// The ballots.
+    pub tally: Tally,
+    /// Candidate that an operator asked for.
+    pub wanted: Option<ServerName>,
+    /// An operator vouches that the old primary is dead; counts as a confirmed fence.
+    pub asserted_dead: bool,
+    /// The last-failover interval was waived by an operator.
+    pub interval_waived: bool,
+    /// From the first unanswered ping to the opening, as the leader measured it.
+    pub detected_us: Micros,
+    /// From the leader's first question in this doubt to the opening, part of `detected_us`.
+    pub verdict_us: Micros,
+    /// Group time when opened.
+    pub at_ms: u64,
+    /// Leader's wall clock when opened, milliseconds since 1970; for people only.
+    pub wall_ms: u64,
+}
+
+/// What a step is to achieve. Steps are goals: met, they are recorded and nothing is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum StepKind {
+    /// The receiver is stopped, so this server acknowledges nothing more to its source.
+    StopReceiver,
+    /// mysqld of the old primary is gone over SSH, cannot come back writable, and its VIPs are
+    /// dropped.
+    Fence {
+        /// Addresses to drop.
+        vips: Vec<Vip>,
+    },
+    /// It has received what `target` names, from `donor`, and its receiver is stopped again.
+    CatchUp {
+        /// The most advanced replica.
+        donor: ServerName,
+        /// What must be there.
+        target: GtidSet,
+    },
+    /// It has executed what `target` names.
+    Apply {
+        /// What must be executed.
+        target: GtidSet,
+    },
+    /// It has no source any more.
+    Detach,
+    /// It replicates from `source`, having applied all it had received before.
+    Follow {
+        /// The new source.
+        source: ServerName,
+        /// Whether it is to acknowledge.
+        acker: bool,
+        /// Options for a server that has no link yet; an existing link keeps its own.
+        options: LinkOptions,
+    },
+    /// Applications can write here: semi-sync source on first, then `read_only` off.
+    OpenForWrites {
+        /// Acknowledgements a commit waits for; zero: asynchronous.
+        acks: u32,
+        /// Of these servers at least `acks` must be seen connected, on themselves.
+        ackers: BTreeSet<ServerName>,
+        /// Servers that must not read from a revoked server (SAFETY invariant 5).
+        recruits: BTreeSet<ServerName>,
+    },
+    /// The address is on this server's host and announced.
+    TakeVip {
+        /// The address.
+        vip: Vip,
+    },
+    /// The address is not on this server's host.
+    DropVip {
+        /// The address.
+        vip: Vip,
+    },
+    /// The receiver runs again, after an undone attempt.
+    ResumeReceiver,
+    /// Sessions that wait for lost acknowledgements are released by one more transaction.
+    Wake,
+    /// No application can write here: clients cut, then semi-sync source off, then read-only.
+    MakeReadOnly,
+}
+
+impl StepKind {
+    /// A stable code; also MHA users' log lines and metric labels are made from it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            StepKind::StopReceiver => "stop_receiver",
+            StepKind::Fence { .. } => "fence",
+            StepKind::CatchUp { .. } => "catch_up",
+            StepKind::Apply { .. } => "apply",
+            StepKind::Detach => "detach",
+            StepKind::Follow { .. } => "follow",
+            StepKind::OpenForWrites { .. } => "open_for_writes",
+            StepKind::TakeVip { .. } => "take_vip",
+            StepKind::DropVip { .. } => "drop_vip",
+            StepKind::ResumeReceiver => "resume_receiver",
+            StepKind::Wake => "wake",
+            StepKind::MakeReadOnly => "make_read_only",
+        }
+    }
+
+    /// Acts on the host through its turnstile rather than on the MySQL server.
+    pub fn is_remote(&self) -> bool {
+        match self {
+            StepKind::Fence { .. } | StepKind::TakeVip { .. } | StepKind::DropVip { .. } => true,
+            StepKind::StopReceiver
+            | StepKind::CatchUp { .. }
+            | StepKind::Apply { .. }
+            | StepKind::Detach
+            | StepKind::Follow { .. }
+            | StepKind::OpenForWrites { .. }
+            | StepKind::ResumeReceiver
+            | StepKind::Wake
+            | StepKind::MakeReadOnly => false,
+        }
+    }
+}
+
+/// What was read back when a step ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum StepEvidence {
+    /// Read from the server.
+    Server {
+        /// `gtid_executed`.
+        executed: GtidSet,
+        /// Executed or in the relay log.
+        received: GtidSet,
+        /// `read_only`.
+        read_only: bool,
+    },
+    /// The last lines of what the command on the host printed; bounded.
+    Host {
+        /// The text.
+        text: String,
+    },
+}
+
+/// How one run of a step ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum StepOutcome {
+    /// Acted, and the goal was read back.
+    Done {
+        /// What was read back.
+        evidence: StepEvidence,
+    },
+    /// The goal was met before anything was done.
+    FoundDone {
+        /// What was read.
+        evidence: StepEvidence,
+    },
+    /// The goal cannot be met, or was not met by the deadline.
+    Failed {
+        /// One sentence.
+        why: String,
+    },
+    /// An act was sent and its effect could not be read back.
+    Unknown {
+        /// One sentence.
+        why: String,
+    },
+}
+
+impl StepOutcome {
+    /// The evidence that the goal is met, if it is.
+    pub fn evidence(&self) -> Option<&StepEvidence> {
+        match self {
+            StepOutcome::Done { evidence } | StepOutcome::FoundDone { evidence } => Some(evidence),
+            StepOutcome::Failed { .. } | StepOutcome::Unknown { .. } => None,
+        }
+    }
+}
+
+/// One run of a step by one leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRun {
+    /// The leader's term.
+    pub term: Term,
+    /// Group log index of the beginning: the order of events.
+    pub begun: u64,
+    /// How it ended; `None`: still running, or its leader was lost.
+    pub outcome: Option<StepOutcome>,
+    /// From lock to read-back, as measured by the leader.
+    pub took_us: Micros,
+    /// From the opening of the attempt, as measured by the leader that ended it; `None` if that
+    /// leader did not see the opening.
+    pub ended_at_us: Option<Micros>,
+}
+
+/// A planned step and all its runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Idempotency key.
+    pub id: StepId,
+    /// The server acted on.
+    pub target: ServerName,
+    /// The goal.
+    pub goal: StepKind,
+    /// Its runs, oldest first; the last [`StepRecord::RUNS`] are kept.
+    pub runs: Vec<StepRun>,
+}
+
+impl StepRecord {
+    /// How many runs are kept per step.
+    pub const RUNS: usize = 8;
+
+    /// The outcome of the last run, if it ended.
+    pub fn outcome(&self) -> Option<&StepOutcome> {
+        self.runs.last().and_then(|run| run.outcome.as_ref())
+    }
+
+    /// The evidence that the goal was met in the last run.
+    pub fn met(&self) -> Option<&StepEvidence> {
+        self.outcome().and_then(StepOutcome::evidence)
+    }
+
+    /// The last run ended without meeting the goal.
+    pub fn has_failed(&self) -> bool {
+        self.outcome().is_some_and(|outcome| outcome.evidence().is_none())
+    }
+}
+
+/// A candidate's place in the ranking, or why it has none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// The server.
+    pub server: ServerName,
+    /// Reasons against it; empty: eligible.
+    pub against: Vec<String>,
+    /// Reasons for its place, in the order they were compared.
+    pub keys: Vec<String>,
+}
+
+/// The choice, made once per epoch and committed before the first step that acts on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Election {
+    /// The new primary.
+    pub candidate: ServerName,
+    /// Who hands it the transactions it lacks; `None`: it lacks none.
+    pub donor: Option<ServerName>,
+    /// The union of what the frozen servers received: holds every acknowledged transaction.
+    pub target: GtidSet,
+    /// Frozen servers whose receivers were read back as stopped.
+    pub recruits: BTreeSet<ServerName>,
+    /// Servers that will acknowledge the new primary's commits.
+    pub ackers: BTreeSet<ServerName>,
+    /// How many of them a commit waits for.
+    pub acks: u32,
+    /// All servers, best first.
+    pub ranking: Vec<Ranked>,
+    /// What certainly or possibly was lost; empty: nothing that was acknowledged.
+    pub loss: String,
+}
+
+/// Entry 9, the point of no return: committed before the candidate can acknowledge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryNine {
+    /// The election that is carried out.
+    pub election: Election,
+    /// What the candidate had executed, read back.
+    pub executed: GtidSet,
+}
+
+/// Where an attempt stands. A stage holds what must be known to be in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum Stage {
+    /// Revoking the old primaries and collecting what was received.
+    Freeze,
+    /// Bringing the candidate level.
+    Recover {
+        /// The choice.
+        election: Election,
+    },
+    /// Past entry 9: making the candidate primary and publishing it.
+    Promote {
+        /// Entry 9.
+        entry: EntryNine,
+    },
+    /// The new primary takes writes; the others are brought behind it.
+    Repoint {
+        /// Entry 9.
+        entry: EntryNine,
+    },
+    /// Before entry 9 and given up: everything is put back.
+    Undo {
+        /// Why it was given up.
+        why: String,
+    },
+}
+
+impl Stage {
+    /// Stable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Stage::Freeze => "freeze",
+            Stage::Recover { .. } => "recover",
+            Stage::Promote { .. } => "promote",
+            Stage::Repoint { .. } => "repoint",
+            Stage::Undo { .. } => "undo",
+        }
+    }
+
+    /// Entry 9, once passed.
+    pub fn entry_nine(&self) -> Option<&EntryNine> {
+        match self {
+            Stage::Promote { entry } | Stage::Repoint { entry } => Some(entry),
+            Stage::Freeze | Stage::Recover { .. } | Stage::Undo { .. } => None,
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The candidate is primary.
+    Promoted {
+        /// Replicas that could not be repointed yet; they are repaired later.
+        left_behind: BTreeSet<ServerName>,
+    },
+    /// Undone before entry 9.
+    Aborted {
+        /// Why.
+        why: String,
+        /// Undo steps that could not be completed.
+        unfinished: Vec<String>,
+    },
+    /// The candidate was lost after entry 9; the next epoch goes on.
+    Superseded {
+        /// That epoch.
+        by: Epoch,
+    },
+}
+
+/// When a stage was entered, for the time line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Name of the stage entered, or how the attempt ended.
+    pub what: String,
+    /// Since the opening, as measured by the leader that proposed it; `None` if that leader did
+    /// not see the opening.
+    pub at_us: Option<Micros>,
+    /// The leader's term.
+    pub term: Term,
+}
+
+/// One attempt, open or closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its name.
+    pub id: FailoverId,
+    /// The mode it was opened under.
+    pub mode: Mode,
+    /// What was known at the opening.
+    pub opening: Opening,
+    /// The primary it replaces.
+    pub old_primary: ServerName,
+    /// Every regime it must revoke.
+    pub revokes: Vec<Regime>,
+    /// Where it stands.
+    pub stage: Stage,
+    /// Planned steps, grown stage by stage.
+    pub steps: Vec<StepRecord>,
+    /// Time line.
+    pub marks: Vec<Mark>,
+    /// How it ended; `None`: open.
+    pub outcome: Option<Outcome>,
+}
+
+impl Attempt {
+    /// The cluster.
+    pub fn cluster(&self) -> &ClusterName {
+        &self.id.cluster
+    }
+
+    /// The epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.id.epoch
+    }
+
+    /// What the servers whose receivers were stopped had received, read back.
+    pub fn frozen(&self) -> BTreeMap<ServerName, &StepEvidence> {
+        let stopped = self.steps.iter().filter(|step| step.goal == StepKind::StopReceiver);
+        stopped.filter_map(|step| Some((step.target.clone(), step.met()?))).collect()
+    }
+
+    /// The step of that number.
+    pub fn step(&self, id: StepId) -> Option<&StepRecord> {
+        self.steps.iter().find(|step| step.id == id)
+    }
+}

@@ -1,0 +1,285 @@
+//! The outside, as the core sees it: traits and closed enums of what may be asked of it. No code.
+//!
+//! ```text
+//!   step::run ---- Mysql / Session ----> a database server, over one locked connection
+//!        |-------- Remote -------------> its host, through the turnstile
+//!        |-------- Consensus ----------> the Raft log
+//!        `-------- Clock
+//! ```
+//! Nobody sends a free string to a server: a dry run prints these enums, a fake matches on them.
+
+use std::{fmt, future::Future};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    model::{
+        ClusterName, LinkOptions, Micros, Mono, Rejection, ServerDefinition, StepId, Token, Vip,
+    },
+    state::{Command, Reply},
+};
+
+/// Whether a failed act may have had its effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Certainty {
+    /// Nothing was done.
+    NotDone,
+    /// It was done, although something after it failed.
+    Done,
+    /// It may or may not have been done; a time-out after sending is this.
+    Unknown,
+}
+
+/// What kind of trouble a port met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// Refused or reset: the host lives, the process does not.
+    Refused,
+    /// No answer in time.
+    Silent,
+    /// Login or host key not accepted.
+    Denied,
+    /// The turnstile or the named lock is held by a newer actor.
+    Superseded,
+    /// The thing itself answered with an error.
+    Answered,
+    /// Our own side: no secret, no route, bad settings.
+    Local,
+}
+
+/// An act or a look that did not work.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{why}")]
+pub struct PortError {
+    /// What kind.
+    pub trouble: Trouble,
+    /// Whether it may have had its effect.
+    pub certainty: Certainty,
+    /// One sentence: what was wanted and what was found, without secrets.
+    pub why: String,
+}
+
+/// Where an act goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The cluster; names the lock and the secrets.
+    pub cluster: ClusterName,
+    /// Account for the MySQL session.
+    pub admin_account: String,
+    /// The server and its host.
+    pub server: ServerDefinition,
+}
+
+/// All that is ever done to a MySQL server over SQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SqlAction {
+    /// Stop receiving.
+    StopReceiver,
+    /// Start receiving.
+    StartReceiver,
+    /// Start applying.
+    StartApplier,
+    /// Stop receiving and applying.
+    StopReplica,
+    /// Start receiving and applying.
+    StartReplica,
+    /// Forget the source and the relay log.
+    ForgetSource,
+    /// Replicate from there, by GTID. Throws received, unapplied events away.
+    ChangeSource {
+        /// Address of the source.
+        host: String,
+        /// Port of the source.
+        port: u16,
+        /// Account to log in with; its password is the manager's own secret.
+        account: String,
+        /// Options to set; `None`: keep those of the present link.
+        options: Option<LinkOptions>,
+    },
+    /// Acknowledge to the source, or not.
+    SetSemiSyncReplica {
+        /// On or off.
+        on: bool,
+    },
+    /// Wait for acknowledgements, or not.
+    SetSemiSyncSource {
+        /// On or off.
+        on: bool,
+        /// How many; ignored when off.
+        acks: u32,
+    },
+    /// Let applications write (`read_only` off, which takes `super_read_only` with it).
+    SetWritable,
+    /// Let nobody write (`super_read_only` on, which takes `read_only` with it).
+    SetReadOnly,
+    /// Cut unprivileged clients and keep them out, or let them in again (`offline_mode`).
+    SetOffline {
+        /// On or off.
+        on: bool,
+    },
+    /// Commit one small transaction of our own.
+    WriteMarker {
+        /// What it says: the step that wrote it.
+        step: StepId,
+    },
+}
+
+/// All that is ever run on a database host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RemoteCommand {
+    /// Mask the unit (if named), SIGKILL the mysqld of that data directory, drop the addresses,
+    /// and prove all of it. Never an orderly shutdown: that would answer OK to waiting clients.
+    Fence {
+        /// mysqld's data directory.
+        data_dir: String,
+        /// systemd unit.
+        service: Option<String>,
+        /// Addresses to drop.
+        vips: Vec<Vip>,
+    },
+    /// Hold the address and announce it (gratuitous ARP), after a look whether somebody else
+    /// answers for it.
+    TakeVip {
+        /// The address.
+        vip: Vip,
+    },
+    /// Do not hold the address.
+    DropVip {
+        /// The address.
+        vip: Vip,
+    },
+}
+
+/// MySQL servers.
+pub trait Mysql: Send + Sync {
+    /// A dedicated connection that holds the cluster's named lock on one server.
+    type Session: Session;
+
+    /// Opens a connection, ends the session that holds the lock if it is another's, and takes the
+    /// lock.
+    ///
+    /// # Errors
+    /// `Superseded` if a newer actor holds it; nothing was done in any case.
+    fn lock(
+        &self,
+        place: &Place,
+        token: Token,
+        deadline: Mono,
+    ) -> impl Future<Output = Result<Self::Session, PortError>> + Send;
+
+    /// Looks at a server over a connection of its own.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    fn look(
+        &self,
+        place: &Place,
+        deadline: Mono,
+    ) -> impl Future<Output = Result<crate::model::ServerFacts, PortError>> + Send;
+}
+
+/// One locked connection. No pool, no reconnect: once broken, it stays broken.
+pub trait Session: Send {
+    /// Looks at the server over this connection.
+    ///
+    /// # Errors
+    /// The session is unusable afterwards.
+    fn look(
+        &mut self,
+        deadline: Mono,
+    ) -> impl Future<Output = Result<crate::model::ServerFacts, PortError>> + Send;
+
+    /// Acts over this connection.
+    ///
+    /// # Errors
+    /// Says how certain it is that nothing happened. After `Unknown` the session is unusable.
+    fn act(
+        &mut self,
+        action: &SqlAction,
+        deadline: Mono,
+    ) -> impl Future<Output = Result<(), PortError>> + Send;
+}
+
+/// Database hosts.
+pub trait Remote: Send + Sync {
+    /// Runs a command through the host's turnstile and returns the last lines it printed.
+    ///
+    /// # Errors
+    /// `Superseded` if the turnstile has seen a higher token.
+    fn run(
+        &self,
+        place: &Place,
+        token: Token,
+        command: &RemoteCommand,
+        deadline: Mono,
+    ) -> impl Future<Output = Result<String, PortError>> + Send;
+}
+
+/// Why a command did not get into the state.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ProposeError {
+    /// The state machine said no; nothing was changed.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// This manager does not lead; nothing was changed.
+    #[error("this manager is not the leader")]
+    NotLeader,
+    /// It may still be committed.
+    #[error("no majority answered in time: {0}")]
+    Unknown(String),
+}
+
+/// The Raft log.
+pub trait Consensus: Send + Sync {
+    /// Commits a command by a majority and applies it.
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    fn propose(&self, command: Command)
+    -> impl Future<Output = Result<Reply, ProposeError>> + Send;
+}
+
+/// One manager's monotonic clock.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Mono;
+
+    /// Waits.
+    fn sleep(&self, span: Micros) -> impl Future<Output = ()> + Send;
+}
+
+/// Everything a step needs, in one bundle.
+pub trait Ports: Send + Sync {
+    /// MySQL servers.
+    type Mysql: Mysql;
+    /// Database hosts.
+    type Remote: Remote;
+    /// The Raft log.
+    type Consensus: Consensus;
+    /// The clock.
+    type Clock: Clock;
+
+    /// MySQL servers.
+    fn mysql(&self) -> &Self::Mysql;
+    /// Database hosts.
+    fn remote(&self) -> &Self::Remote;
+    /// The Raft log.
+    fn consensus(&self) -> &Self::Consensus;
+    /// The clock.
+    fn clock(&self) -> &Self::Clock;
+}
+
+impl PortError {
+    /// An error after which nothing was done.
+    pub fn not_done(trouble: Trouble, why: impl fmt::Display) -> Self {
+        Self { trouble, certainty: Certainty::NotDone, why: why.to_string() }
+    }
+
+    /// An error after which nobody knows.
+    pub fn unknown(trouble: Trouble, why: impl fmt::Display) -> Self {
+        Self { trouble, certainty: Certainty::Unknown, why: why.to_string() }
+    }
+}

@@ -1,0 +1,567 @@
+//! How each command changes the state. Guards first, then one change; a rejected command has
+//! changed nothing.
+
+use std::collections::BTreeSet;
+
+use super::{
+    ClusterState, Command, GroupState, LastFailover, Member, Pause, Planned, Reply, Standing,
+};
+use crate::model::{
+    Actor, Attempt, Cause, ClusterDefinition, ClusterName, Election, EntryNine, Epoch, FailoverId,
+    GtidSet, Mark, Micros, Mode, Opening, Outcome, Refusal, Regime, Rejection, ServerName, Stage,
+    StepId, StepKind, StepOutcome, StepRecord, StepRun, Term,
+};
+
+type Applied = Result<Reply, Rejection>;
+
+impl GroupState {
+    pub(super) fn try_apply(&mut self, index: u64, term: Term, command: Command) -> Applied {
+        let clock_ms = self.clock_ms;
+        match command {
+            Command::ApplyDefinition { definition, replaces, actor: _ } => {
+                self.apply_definition(*definition, replaces)
+            }
+            Command::RemoveCluster { cluster } => self.remove_cluster(&cluster),
+            Command::Pause { cluster, actor, reason } => {
+                self.cluster_mut(&cluster)?.pause = Some(Pause { actor, reason });
+                Ok(Reply::Ok)
+            }
+            Command::Resume { cluster } => {
+                self.cluster_mut(&cluster)?.pause = None;
+                Ok(Reply::Ok)
+            }
+            Command::Adopt { cluster, primary, uuids } => {
+                self.cluster_mut(&cluster)?.adopt(primary, uuids)
+            }
+            Command::Identify { cluster, uuids } => self.cluster_mut(&cluster)?.identify(uuids),
+            Command::OpenAttempt { cluster, expected, opening, steps } => {
+                self.cluster_mut(&cluster)?.open(expected, *opening, steps, clock_ms, term)
+            }
+            Command::BeginStep { cluster, step } => {
+                self.cluster_mut(&cluster)?.begin_step(step, index, term)
+            }
+            Command::EndStep { cluster, step, begun_in, outcome, took_us, at_us } => {
+                self.cluster_mut(&cluster)?.end_step(step, begun_in, outcome, took_us, at_us)
+            }
+            Command::Elect { cluster, epoch, election, steps, at_us } => {
+                self.cluster_mut(&cluster)?.elect(epoch, *election, steps, at_us, term)
+            }
+            Command::PassPointOfNoReturn { cluster, epoch, executed, steps, at_us } => {
+                let cluster = self.cluster_mut(&cluster)?;
+                cluster.pass(epoch, executed, steps, clock_ms, (at_us, term))
+            }
+            Command::EnterRepoint { cluster, epoch, steps, at_us } => {
+                self.cluster_mut(&cluster)?.enter_repoint(epoch, steps, at_us, term)
+            }
+            Command::Undo { cluster, epoch, why, steps, at_us } => {
+                self.cluster_mut(&cluster)?.undo(epoch, why, steps, at_us, term)
+            }
+            Command::CloseAttempt { cluster, epoch, outcome, at_us } => {
+                self.cluster_mut(&cluster)?.close(epoch, outcome, at_us, term)
+            }
+            Command::PlanChore { cluster, epoch, planned } => {
+                self.cluster_mut(&cluster)?.plan_chore(epoch, planned)
+            }
+            Command::Quarantine { cluster, epoch, server, errant } => {
+                self.cluster_mut(&cluster)?.quarantine(epoch, &server, errant)
+            }
+            Command::AdvanceTime { by_ms } => {
+                self.clock_ms = clock_ms.saturating_add(by_ms.min(3_600_000));
+                Ok(Reply::Ok)
+            }
+        }
+    }
+
+    fn cluster_mut(&mut self, name: &ClusterName) -> Result<&mut ClusterState, Rejection> {
+        self.clusters
+            .get_mut(name)
+            .ok_or_else(|| Rejection::NoSuchCluster { cluster: name.to_string() })
+    }
+
+    fn apply_definition(&mut self, new: ClusterDefinition, replaces: Option<u64>) -> Applied {
+        let mistakes = new.mistakes();
+        if !mistakes.is_empty() {
+            return Err(Rejection::BadDefinition { mistakes });
+        }
+        if let Some(cluster) = self.clusters.get_mut(&new.name) {
+            return cluster.redefine(new, replaces);
+        }
+        if let Some(version) = replaces {
+            let why = format!("version {version} is to be replaced, but there is no such cluster");
+            return Err(Rejection::NotNow { why });
+        }
+        if self.clusters.len() >= Self::CLUSTERS {
+            let why = format!("the group looks after {} clusters, its limit", Self::CLUSTERS);
+            return Err(Rejection::NotNow { why });
+        }
+        self.clusters.insert(new.name.clone(), ClusterState::new(new));
+        Ok(Reply::Version { version: 1 })
+    }
+
+    fn remove_cluster(&mut self, name: &ClusterName) -> Applied {
+        let cluster = self.cluster_mut(name)?;
+        cluster.no_attempt("removing the cluster")?;
+        self.clusters.remove(name);
+        Ok(Reply::Ok)
+    }
+}
+
+impl ClusterState {
+    /// A new definition of a running cluster changes who may do what; it never changes by itself
+    /// who is primary, and it never takes away what a safe failover rests on.
+    fn redefine(&mut self, new: ClusterDefinition, replaces: Option<u64>) -> Applied {
+        if let Some(expected) = replaces.filter(|version| *version != self.version) {
+            let why = format!(
+                "made to replace version {expected}, but version {} is in force",
+                self.version
+            );
+            return Err(Rejection::NotNow { why });
+        }
+        self.no_attempt("changing the definition")?;
+        for regime in &self.regimes {
+            let held = regime.ackers.iter().chain([&regime.primary]);
+            if let Some(gone) = held.into_iter().find(|name| new.server(name).is_none()) {
+                let role = if *gone == regime.primary { "primary" } else { "an acker" };
+                let why = format!("server {gone} is {role} and cannot be left out");
+                return Err(Rejection::NotNow { why });
+            }
+        }
+        let weakens = |regime: &Regime| new.mode == Mode::Quorum && regime.acks == 0;
+        if let Some(regime) = self.regimes.iter_mut().next_back().filter(|regime| weakens(regime)) {
+            // From asynchronous to quorum: every defined acker may acknowledge from now on.
+            regime.ackers = new.ackers_of(&regime.primary);
+            regime.acks = new.acks;
+        }
+        self.members.retain(|name, _| new.server(name).is_some());
+        for server in &new.servers {
+            self.members.entry(server.name.clone()).or_insert_with(Member::unseen);
+        }
+        self.chores.clear();
+        self.definition = new;
+        self.version += 1;
+        Ok(Reply::Version { version: self.version })
+    }
+
+    fn adopt(
+        &mut self,
+        primary: ServerName,
+        uuids: std::collections::BTreeMap<ServerName, String>,
+    ) -> Applied {
+        if let Some(known) = self.primary() {
+            let why = format!("{known} is the primary already");
+            return Err(Rejection::NotNow { why });
+        }
+        if self.definition.server(&primary).is_none() {
+            let why = format!("server {primary} is not defined");
+            return Err(Rejection::NotNow { why });
+        }
+        self.identify(uuids)?;
+        let (ackers, acks) = match self.definition.mode {
+            Mode::Quorum => (self.definition.ackers_of(&primary), self.definition.acks),
+            Mode::Fenced | Mode::BestEffort => (BTreeSet::new(), 0),
+        };
+        self.regimes = vec![Regime {
+            primary,
+            epoch: self.epoch,
+            ackers,
+            acks,
+            recruited: BTreeSet::new(),
+            closed_with: None,
+        }];
+        Ok(Reply::Ok)
+    }
+
+    fn identify(&mut self, uuids: std::collections::BTreeMap<ServerName, String>) -> Applied {
+        for (name, uuid) in &uuids {
+            let taken = |(other, member): (&ServerName, &Member)| {
+                other != name && member.uuid.as_ref() == Some(uuid)
+            };
+            if let Some((other, _)) = self.members.iter().find(|pair| taken(*pair)) {
+                let why = format!("servers {other} and {name} are the same one: uuid {uuid}");
+                return Err(Rejection::NotNow { why });
+            }
+        }
+        for (name, uuid) in uuids {
+            if let Some(member) = self.members.get_mut(&name) {
+                member.uuid.get_or_insert(uuid);
+            }
+        }
+        Ok(Reply::Ok)
+    }
+
+    fn open(
+        &mut self,
+        expected: Epoch,
+        opening: Opening,
+        steps: Vec<Planned>,
+        clock_ms: u64,
+        term: Term,
+    ) -> Applied {
+        self.same_epoch(expected)?;
+        let refused = |refusal| Err(Rejection::Refused { refusal });
+        let Some(regime) = self.regimes.last() else {
+            return refused(Refusal::NoPrimary { why: "none was adopted yet".into() });
+        };
+        let old_primary = regime.primary.clone();
+        let is_superseding = matches!(opening.cause, Cause::CandidateLost { .. });
+        match &self.attempt {
+            Some(open) if !is_superseding || open.stage.entry_nine().is_none() => {
+                return refused(Refusal::AttemptOpen { epoch: open.epoch() });
+            }
+            Some(_) | None => {}
+        }
+        if self.attempt.is_none() && is_superseding {
+            return Err(Rejection::WrongStage { why: "no attempt is open to supersede".into() });
+        }
+        if let (Some(pause), Actor::Group) = (&self.pause, &opening.actor) {
+            return refused(Refusal::Paused { by: pause.by() });
+        }
+        let left_ms = self.interval_left_ms(clock_ms);
+        if left_ms > 0 && !opening.interval_waived && !is_superseding {
+            let minutes = self.definition.policy.last_failover_minutes;
+            let left_s = left_ms.div_ceil(1000);
+            return refused(Refusal::LastFailoverInterval { left_s, minutes });
+        }
+        self.epoch = Epoch(expected.0 + 1);
+        if let Some(mut open) = self.attempt.take() {
+            open.outcome = Some(Outcome::Superseded { by: self.epoch });
+            self.remember(open);
+        }
+        let id = FailoverId { cluster: self.definition.name.clone(), epoch: self.epoch };
+        self.chores.clear();
+        self.attempt = Some(Attempt {
+            id: id.clone(),
+            mode: self.definition.mode,
+            opening,
+            old_primary,
+            revokes: self.regimes.clone(),
+            stage: Stage::Freeze,
+            steps: Vec::new(),
+            marks: vec![Mark { what: "opened".into(), at_us: Some(Micros(0)), term }],
+            outcome: None,
+        });
+        self.plan(steps)?;
+        Ok(Reply::Opened { id })
+    }
+
+    fn begin_step(&mut self, step: StepId, index: u64, term: Term) -> Applied {
+        let epoch = self.epoch;
+        let is_chore = self.chores.values().any(|chore| chore.id == step);
+        let wrong = |why: String| Rejection::WrongStep { step: step.to_string(), why };
+        if step.epoch != epoch {
+            return Err(Rejection::WrongEpoch { wanted: step.epoch, found: epoch });
+        }
+        let record = self.step_mut(step).ok_or_else(|| wrong("not planned".into()))?;
+        if let Some(run) = record.runs.last().filter(|run| run.term > term) {
+            return Err(Rejection::StaleTerm { found: term.0, newest: run.term.0 });
+        }
+        if record.met().is_some() {
+            return Err(wrong("its goal was met already".into()));
+        }
+        record.runs.push(StepRun {
+            term,
+            begun: index,
+            outcome: None,
+            took_us: Micros(0),
+            ended_at_us: None,
+        });
+        if record.runs.len() > StepRecord::RUNS {
+            record.runs.remove(0);
+        }
+        let (target, goal) = (record.target.clone(), record.goal.clone());
+        if is_chore {
+            self.admit_before_enabling(&target, &goal);
+        }
+        Ok(Reply::Ok)
+    }
+
+    /// Adding an acker: log, then enable (SAFETY section 3). The beginning of the step is the log
+    /// entry; the step enables.
+    fn admit_before_enabling(&mut self, target: &ServerName, goal: &StepKind) {
+        let StepKind::Follow { acker: true, .. } = goal else { return };
+        if let Some(regime) = self.regimes.last_mut() {
+            regime.ackers.insert(target.clone());
+        }
+    }
+
+    fn end_step(
+        &mut self,
+        step: StepId,
+        begun_in: Term,
+        outcome: StepOutcome,
+        took_us: Micros,
+        at_us: Option<Micros>,
+    ) -> Applied {
+        let wrong = |why: &str| Rejection::WrongStep { step: step.to_string(), why: why.into() };
+        let is_chore = self.chores.values().any(|chore| chore.id == step);
+        let record = self.step_mut(step).ok_or_else(|| wrong("not planned"))?;
+        let run = record.runs.last_mut().ok_or_else(|| wrong("not begun"))?;
+        if run.term != begun_in {
+            return Err(Rejection::StaleTerm { found: begun_in.0, newest: run.term.0 });
+        }
+        if run.outcome.is_some() {
+            return Err(wrong("ended already"));
+        }
+        let is_met = outcome.evidence().is_some();
+        run.outcome = Some(outcome);
+        run.took_us = took_us;
+        run.ended_at_us = at_us;
+        if is_chore && is_met {
+            let target = record.target.clone();
+            let goal = record.goal.clone();
+            self.chores.remove(&target);
+            if let (StepKind::Follow { .. }, Some(member)) = (goal, self.members.get_mut(&target)) {
+                member.standing = Standing::Member;
+            }
+        }
+        Ok(Reply::Ok)
+    }
+
+    fn elect(
+        &mut self,
+        epoch: Epoch,
+        election: Election,
+        steps: Vec<Planned>,
+        at_us: Option<Micros>,
+        term: Term,
+    ) -> Applied {
+        let attempt = self.open_attempt(epoch)?;
+        if attempt.stage != Stage::Freeze {
+            return Err(wrong_stage(attempt, "an election follows the freeze"));
+        }
+        let frozen = attempt.frozen();
+        if let Some(other) = election.recruits.iter().find(|name| !frozen.contains_key(*name)) {
+            let why = format!("the receiver of {other} was not read back as stopped");
+            return Err(Rejection::WrongStage { why });
+        }
+        attempt.enter(Stage::Recover { election }, at_us, term);
+        self.plan(steps)
+    }
+
+    fn pass(
+        &mut self,
+        epoch: Epoch,
+        executed: GtidSet,
+        steps: Vec<Planned>,
+        clock_ms: u64,
+        (at_us, term): (Option<Micros>, Term),
+    ) -> Applied {
+        let attempt = self.open_attempt(epoch)?;
+        let Stage::Recover { election } = &attempt.stage else {
+            return Err(wrong_stage(attempt, "entry 9 follows the recovery"));
+        };
+        if !election.target.is_subset(&executed) {
+            let why = format!(
+                "{} has not executed {}",
+                election.candidate,
+                election.target.minus(&executed)
+            );
+            return Err(Rejection::WrongStage { why });
+        }
+        let entry = EntryNine { election: election.clone(), executed };
+        let new = Regime {
+            primary: entry.election.candidate.clone(),
+            epoch,
+            ackers: entry.election.ackers.clone(),
+            acks: entry.election.acks,
+            recruited: BTreeSet::new(),
+            closed_with: None,
+        };
+        let covered = entry.executed.clone();
+        let recruits = entry.election.recruits.clone();
+        attempt.enter(Stage::Promote { entry }, at_us, term);
+        for regime in &mut self.regimes {
+            regime.recruited.extend(recruits.intersection(&regime.ackers).cloned());
+            regime.closed_with.get_or_insert_with(|| covered.clone());
+        }
+        self.regimes.push(new);
+        self.last_failover = Some(LastFailover { epoch, at_ms: clock_ms });
+        self.plan(steps)
+    }
+
+    fn enter_repoint(
+        &mut self,
+        epoch: Epoch,
+        steps: Vec<Planned>,
+        at_us: Option<Micros>,
+        term: Term,
+    ) -> Applied {
+        let attempt = self.open_attempt(epoch)?;
+        let Stage::Promote { entry } = &attempt.stage else {
+            return Err(wrong_stage(attempt, "repointing follows the promotion"));
+        };
+        let open = |step: &&StepRecord| matches!(step.goal, StepKind::OpenForWrites { .. });
+        if !attempt.steps.iter().filter(open).any(|step| step.met().is_some()) {
+            return Err(wrong_stage(attempt, "the candidate was not read back as writable"));
+        }
+        let entry = entry.clone();
+        attempt.enter(Stage::Repoint { entry }, at_us, term);
+        self.plan(steps)
+    }
+
+    fn undo(
+        &mut self,
+        epoch: Epoch,
+        why: String,
+        steps: Vec<Planned>,
+        at_us: Option<Micros>,
+        term: Term,
+    ) -> Applied {
+        let attempt = self.open_attempt(epoch)?;
+        match attempt.stage {
+            Stage::Freeze | Stage::Recover { .. } => {}
+            Stage::Promote { .. } | Stage::Repoint { .. } => {
+                return Err(wrong_stage(attempt, "past entry 9 it can only go forward"));
+            }
+            Stage::Undo { .. } => return Err(wrong_stage(attempt, "it is being undone already")),
+        }
+        attempt.enter(Stage::Undo { why }, at_us, term);
+        self.plan(steps)
+    }
+
+    fn close(
+        &mut self,
+        epoch: Epoch,
+        outcome: Outcome,
+        at_us: Option<Micros>,
+        term: Term,
+    ) -> Applied {
+        let attempt = self.open_attempt(epoch)?;
+        let what = match (&attempt.stage, &outcome) {
+            (Stage::Repoint { .. }, Outcome::Promoted { .. }) => "finished",
+            (Stage::Undo { .. }, Outcome::Aborted { .. }) => "undone",
+            (
+                Stage::Freeze
+                | Stage::Recover { .. }
+                | Stage::Promote { .. }
+                | Stage::Repoint { .. }
+                | Stage::Undo { .. },
+                Outcome::Promoted { .. } | Outcome::Aborted { .. } | Outcome::Superseded { .. },
+            ) => return Err(wrong_stage(attempt, "it cannot end this way from here")),
+        };
+        attempt.marks.push(Mark { what: what.into(), at_us, term });
+        attempt.outcome = Some(outcome.clone());
+        if let (Outcome::Promoted { left_behind }, Some(new)) = (&outcome, self.regimes.pop()) {
+            let replaced = self.regimes.drain(..).map(|regime| regime.primary);
+            let formers: Vec<_> = replaced.filter(|name| *name != new.primary).collect();
+            for name in formers.iter().chain(left_behind) {
+                if let Some(member) = self.members.get_mut(name) {
+                    member.standing = Standing::Former;
+                }
+            }
+            self.regimes.push(new);
+        }
+        if let Some(closed) = self.attempt.take() {
+            self.remember(closed);
+        }
+        Ok(Reply::Ok)
+    }
+
+    fn plan_chore(&mut self, epoch: Epoch, planned: Planned) -> Applied {
+        self.same_epoch(epoch)?;
+        self.no_attempt("a chore")?;
+        if !self.members.contains_key(&planned.target) {
+            let why = format!("server {} is not defined", planned.target);
+            return Err(Rejection::NotNow { why });
+        }
+        let id = StepId { epoch, seq: self.next_seq };
+        self.next_seq += 1;
+        let Planned { target, goal } = planned;
+        let chore = StepRecord { id, target: target.clone(), goal, runs: Vec::new() };
+        self.chores.insert(target, chore);
+        Ok(Reply::Ok)
+    }
+
+    fn quarantine(&mut self, epoch: Epoch, server: &ServerName, errant: GtidSet) -> Applied {
+        self.same_epoch(epoch)?;
+        self.no_attempt("a quarantine")?;
+        match self.members.get_mut(server) {
+            Some(member) => member.standing = Standing::Quarantined { errant },
+            None => {
+                let why = format!("server {server} is not defined");
+                return Err(Rejection::NotNow { why });
+            }
+        }
+        self.chores.remove(server);
+        Ok(Reply::Ok)
+    }
+
+    fn same_epoch(&self, wanted: Epoch) -> Result<(), Rejection> {
+        match wanted == self.epoch {
+            true => Ok(()),
+            false => Err(Rejection::WrongEpoch { wanted, found: self.epoch }),
+        }
+    }
+
+    fn no_attempt(&self, what: &str) -> Result<(), Rejection> {
+        match &self.attempt {
+            None => Ok(()),
+            Some(open) => Err(Rejection::NotNow {
+                why: format!("{what} has to wait: the attempt {} is open", open.id),
+            }),
+        }
+    }
+
+    fn open_attempt(&mut self, epoch: Epoch) -> Result<&mut Attempt, Rejection> {
+        let found = self.epoch;
+        match &mut self.attempt {
+            Some(attempt) if attempt.epoch() == epoch => Ok(attempt),
+            Some(_) => Err(Rejection::WrongEpoch { wanted: epoch, found }),
+            None => Err(Rejection::WrongStage { why: "no attempt is open".into() }),
+        }
+    }
+
+    fn step_mut(&mut self, id: StepId) -> Option<&mut StepRecord> {
+        let planned = self.attempt.iter_mut().flat_map(|attempt| &mut attempt.steps);
+        planned.chain(self.chores.values_mut()).find(|step| step.id == id)
+    }
+
+    /// Numbers steps and adds them to the open attempt.
+    fn plan(&mut self, steps: Vec<Planned>) -> Applied {
+        let epoch = self.epoch;
+        let Some(attempt) = &mut self.attempt else {
+            return Err(Rejection::WrongStage { why: "no attempt is open".into() });
+        };
+        let reply = Reply::Opened { id: attempt.id.clone() };
+        for Planned { target, goal } in steps.into_iter().take(Self::STEPS) {
+            let id = StepId { epoch, seq: self.next_seq };
+            self.next_seq += 1;
+            attempt.steps.push(StepRecord { id, target, goal, runs: Vec::new() });
+        }
+        Ok(reply)
+    }
+
+    fn remember(&mut self, attempt: Attempt) {
+        self.history.push_back(attempt);
+        while self.history.len() > Self::HISTORY {
+            self.history.pop_front();
+        }
+    }
+}
+
+impl Attempt {
+    fn enter(&mut self, stage: Stage, at_us: Option<Micros>, term: Term) {
+        self.marks.push(Mark { what: stage.code().into(), at_us, term });
+        self.stage = stage;
+    }
+}
+
+impl Pause {
+    /// Who paused, for a sentence.
+    pub fn by(&self) -> String {
+        let who = match &self.actor {
+            Actor::Group => "the group",
+            Actor::Operator { name } => name,
+        };
+        match self.reason.is_empty() {
+            true => who.to_owned(),
+            false => format!("{who} ({})", self.reason),
+        }
+    }
+}
+
+fn wrong_stage(attempt: &Attempt, why: &str) -> Rejection {
+    Rejection::WrongStage {
+        why: format!("{} is in stage {}: {why}", attempt.id, attempt.stage.code()),
+    }
+}

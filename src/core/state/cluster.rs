@@ -1,0 +1,146 @@
+//! The agreed state of one database cluster.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Actor, Attempt, ClusterDefinition, Epoch, GtidSet, Regime, ServerName, StepId, StepRecord,
+};
+
+/// Where a server stands in its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "standing", rename_all = "snake_case")]
+pub enum Standing {
+    /// Primary, or a replica as it should be.
+    Member,
+    /// Was primary, or was left behind: read-only and no acker until readmitted.
+    Former,
+    /// Has transactions that the primary lacks; waits for a person.
+    Quarantined {
+        /// Those transactions.
+        errant: GtidSet,
+    },
+}
+
+/// A server as the group knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its identity; `None`: never seen.
+    pub uuid: Option<String>,
+    /// Where it stands.
+    pub standing: Standing,
+}
+
+/// Automatic failover is switched off by a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Who.
+    pub actor: Actor,
+    /// Why.
+    pub reason: String,
+}
+
+/// When the last failover was, for the last-failover interval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastFailover {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Group time of entry 9.
+    pub at_ms: u64,
+}
+
+/// One database cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClusterState {
+    /// What its operators want.
+    pub definition: ClusterDefinition,
+    /// Rises with each applied definition.
+    pub version: u64,
+    /// Rises with each attempt.
+    pub epoch: Epoch,
+    /// Who may acknowledge writes. Empty: no primary adopted yet. More than one only between
+    /// entry 9 and the closing of an attempt.
+    pub regimes: Vec<Regime>,
+    /// Every defined server.
+    pub members: BTreeMap<ServerName, Member>,
+    /// Set while automatic failover is off.
+    pub pause: Option<Pause>,
+    /// Start of the last-failover interval.
+    pub last_failover: Option<LastFailover>,
+    /// The open attempt.
+    pub attempt: Option<Attempt>,
+    /// Steps outside attempts, one per server.
+    pub chores: BTreeMap<ServerName, StepRecord>,
+    /// Closed attempts, newest last; the last [`ClusterState::HISTORY`] are kept.
+    pub history: VecDeque<Attempt>,
+    /// Number of the next step.
+    pub next_seq: u64,
+}
+
+impl ClusterState {
+    /// How many closed attempts are kept.
+    pub const HISTORY: usize = 20;
+
+    /// Most steps of one attempt.
+    pub const STEPS: usize = 1000;
+
+    /// A cluster that nobody has looked at yet.
+    pub fn new(definition: ClusterDefinition) -> Self {
+        let members = definition.servers.iter().map(|s| (s.name.clone(), Member::unseen()));
+        Self {
+            members: members.collect(),
+            definition,
+            version: 1,
+            epoch: Epoch(0),
+            regimes: Vec::new(),
+            pause: None,
+            last_failover: None,
+            attempt: None,
+            chores: BTreeMap::new(),
+            history: VecDeque::new(),
+            next_seq: 1,
+        }
+    }
+
+    /// The primary in force: of the newest regime.
+    pub fn primary(&self) -> Option<&ServerName> {
+        self.regime().map(|regime| &regime.primary)
+    }
+
+    /// The newest regime.
+    pub fn regime(&self) -> Option<&Regime> {
+        self.regimes.last()
+    }
+
+    /// Servers of that standing.
+    pub fn formers(&self) -> BTreeSet<&ServerName> {
+        let formers = self.members.iter().filter(|(_, member)| member.standing == Standing::Former);
+        formers.map(|(name, _)| name).collect()
+    }
+
+    /// A step of the open attempt, or a chore.
+    pub fn step(&self, id: StepId) -> Option<&StepRecord> {
+        let planned = self.attempt.iter().flat_map(|attempt| &attempt.steps);
+        planned.chain(self.chores.values()).find(|step| step.id == id)
+    }
+
+    /// The attempt of that epoch, open or closed and still kept.
+    pub fn attempt_of(&self, epoch: Epoch) -> Option<&Attempt> {
+        self.attempt.iter().chain(&self.history).find(|attempt| attempt.epoch() == epoch)
+    }
+
+    /// Milliseconds of group time left of the last-failover interval; zero: over.
+    pub fn interval_left_ms(&self, clock_ms: u64) -> u64 {
+        let whole = self.definition.policy.last_failover_minutes.saturating_mul(60_000);
+        let passed = |last: &LastFailover| clock_ms.saturating_sub(last.at_ms);
+        self.last_failover.as_ref().map_or(0, |last| whole.saturating_sub(passed(last)))
+    }
+}
+
+impl Member {
+    /// A server that was never seen.
+    pub fn unseen() -> Self {
+        Self { uuid: None, standing: Standing::Member }
+    }
+}

@@ -1,0 +1,259 @@
+//! The commands of the Raft log. Imperative, small, and each with what it expects to find.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Actor, ClusterDefinition, ClusterName, Election, Epoch, FailoverId, GtidSet, Micros, Opening,
+    Outcome, Rejection, ServerName, StepId, StepKind, StepOutcome, Term,
+};
+
+/// A step to be added to the record; the state numbers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// The server acted on.
+    pub target: ServerName,
+    /// What is to be achieved.
+    pub goal: StepKind,
+}
+
+/// A change of the replicated state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Put a cluster's definition in, or a new version of it.
+    ApplyDefinition {
+        /// The definition.
+        definition: Box<ClusterDefinition>,
+        /// Version it replaces; `None`: whatever there is.
+        replaces: Option<u64>,
+        /// Who.
+        actor: Actor,
+    },
+    /// Look after a cluster no more.
+    RemoveCluster {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// No automatic failover until resumed.
+    Pause {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Who.
+        actor: Actor,
+        /// Why; shown in status.
+        reason: String,
+    },
+    /// Automatic failover again.
+    Resume {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// The primary was found by looking at the servers.
+    Adopt {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The primary.
+        primary: ServerName,
+        /// Identities of the servers seen.
+        uuids: BTreeMap<ServerName, String>,
+    },
+    /// Identities of servers that were not known yet.
+    Identify {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Name to uuid.
+        uuids: BTreeMap<ServerName, String>,
+    },
+    /// Open an attempt: epoch `expected` becomes `expected + 1`.
+    OpenAttempt {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The epoch that the decision was made in.
+        expected: Epoch,
+        /// What was known.
+        opening: Box<Opening>,
+        /// The steps of stage Freeze.
+        steps: Vec<Planned>,
+    },
+    /// A step is about to act; its session holds the lock already.
+    BeginStep {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The step.
+        step: StepId,
+    },
+    /// A step ended.
+    EndStep {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The step.
+        step: StepId,
+        /// The term in which this run began.
+        begun_in: Term,
+        /// How it ended.
+        outcome: StepOutcome,
+        /// From lock to read-back.
+        took_us: Micros,
+        /// Since the opening, if this leader saw it.
+        at_us: Option<Micros>,
+    },
+    /// Freeze -> Recover.
+    Elect {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The attempt.
+        epoch: Epoch,
+        /// The choice.
+        election: Box<Election>,
+        /// The steps of stage Recover.
+        steps: Vec<Planned>,
+        /// Since the opening.
+        at_us: Option<Micros>,
+    },
+    /// Recover -> Promote; entry 9.
+    PassPointOfNoReturn {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The attempt.
+        epoch: Epoch,
+        /// What the candidate has executed, read back.
+        executed: GtidSet,
+        /// The steps of stage Promote.
+        steps: Vec<Planned>,
+        /// Since the opening.
+        at_us: Option<Micros>,
+    },
+    /// Promote -> Repoint: the new primary takes writes.
+    EnterRepoint {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The attempt.
+        epoch: Epoch,
+        /// The steps of stage Repoint.
+        steps: Vec<Planned>,
+        /// Since the opening.
+        at_us: Option<Micros>,
+    },
+    /// Freeze or Recover -> Undo.
+    Undo {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The attempt.
+        epoch: Epoch,
+        /// Why.
+        why: String,
+        /// The steps of stage Undo.
+        steps: Vec<Planned>,
+        /// Since the opening.
+        at_us: Option<Micros>,
+    },
+    /// The attempt is over.
+    CloseAttempt {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The attempt.
+        epoch: Epoch,
+        /// How it ended.
+        outcome: Outcome,
+        /// Since the opening.
+        at_us: Option<Micros>,
+    },
+    /// Something to be put right outside an attempt: one step, one per server at a time.
+    PlanChore {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The epoch that the decision was made in.
+        epoch: Epoch,
+        /// The step.
+        planned: Planned,
+    },
+    /// A server has transactions that the primary lacks.
+    Quarantine {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The epoch that the decision was made in.
+        epoch: Epoch,
+        /// The server.
+        server: ServerName,
+        /// The transactions.
+        errant: GtidSet,
+    },
+    /// Time has passed, by the leader's monotonic clock.
+    AdvanceTime {
+        /// How much; at most an hour at once.
+        by_ms: u64,
+    },
+}
+
+/// What `apply` answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// Taken.
+    Ok,
+    /// Taken; the definition now has this version.
+    Version {
+        /// That version.
+        version: u64,
+    },
+    /// Taken; the attempt has this name.
+    Opened {
+        /// That name.
+        id: FailoverId,
+    },
+    /// Not taken; nothing was changed.
+    Rejected {
+        /// Why.
+        rejection: Rejection,
+    },
+}
+
+impl Command {
+    /// Stable name, for logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Command::ApplyDefinition { .. } => "apply_definition",
+            Command::RemoveCluster { .. } => "remove_cluster",
+            Command::Pause { .. } => "pause",
+            Command::Resume { .. } => "resume",
+            Command::Adopt { .. } => "adopt",
+            Command::Identify { .. } => "identify",
+            Command::OpenAttempt { .. } => "open_attempt",
+            Command::BeginStep { .. } => "begin_step",
+            Command::EndStep { .. } => "end_step",
+            Command::Elect { .. } => "elect",
+            Command::PassPointOfNoReturn { .. } => "pass_point_of_no_return",
+            Command::EnterRepoint { .. } => "enter_repoint",
+            Command::Undo { .. } => "undo",
+            Command::CloseAttempt { .. } => "close_attempt",
+            Command::PlanChore { .. } => "plan_chore",
+            Command::Quarantine { .. } => "quarantine",
+            Command::AdvanceTime { .. } => "advance_time",
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reply::Ok => f.write_str("ok"),
+            Reply::Version { version } => write!(f, "version {version}"),
+            Reply::Opened { id } => write!(f, "opened {id}"),
+            Reply::Rejected { rejection } => write!(f, "rejected: {rejection}"),
+        }
+    }
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self::Ok
+    }
+}
