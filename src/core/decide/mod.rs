@@ -1,1 +1,5 @@
-//! Every decision of the product, pure.
+//! Every decision of the product, pure: values in, values out. Start at [`tick`].
+
+pub mod view;
+
+pub use view::{ClusterView, Move, StepOrder, View, Wish};
