@@ -88,22 +88,19 @@ async fn pursue<P: Ports>(
 ) -> StepOutcome {
     let mut acts = 0;
     let mut pause = POLL.0;
-    let mut progress = GtidSet::empty();
+    let mut progress = None;
     let mut deadline = ports.clock().now().plus(order.deadline);
     loop {
         let facts = match session.look(deadline).await {
             Ok(facts) => facts,
             Err(error) => return broken(acts, &error),
         };
-        let received = facts.received().union(&facts.executed);
-        let moved = facts.executed.count() + received.count() > progress.count();
-        if moved && !progress.is_empty() {
+        let amount = facts.executed.count() + facts.received().count();
+        if progress.is_some_and(|before| amount > before) {
             deadline = ports.clock().now().plus(order.deadline);
             ports.progressed(&order.place.cluster);
         }
-        if moved {
-            progress = received.clone();
-        }
+        progress = Some(amount);
         let seen = witnesses(ports, order, deadline).await;
         match goal::next(order, &facts, &seen, acts) {
             Next::Met => return met(acts, facts),
