@@ -316,8 +316,11 @@ impl RaftLogStorage<TypeConfig> for SledStore {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
-        let purged = self.points().purged;
-        let end = last.max(purged);
+        let points = self.points();
+        if last >= points.last {
+            return Ok(());
+        }
+        let end = last.max(points.purged);
         // The floor first: else a crash in between would look like a loss.
         self.durable(Effect::Cut(end.map(Point::from))).await?;
         let mut batch = sled::Batch::default();

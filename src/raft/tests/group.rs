@@ -347,6 +347,8 @@ async fn a_rolled_back_manager_notices_when_the_leader_calls() {
     copy_contents(&old, &data);
     hosts.start(away);
     let node = hosts.node(away);
+    sleep(Duration::from_secs(1)).await;
+    for (id, m) in &hosts.managers { eprintln!("{id} {:?}", m.node.status()); }
     let reason = tokio::time::timeout(PATIENCE, node.fatal().raised()).await.expect("it notices");
     assert!(reason.contains("its data was rolled back"), "{reason}");
     assert!(!hosts.leader().await.status().voters.is_empty());
@@ -396,9 +398,12 @@ async fn leadership_is_handed_over_and_followers_name_the_leader() {
     assert_eq!((named.id, named.addr), (to, hosts.members()[&to].addr.clone()));
     let refused = from.transfer_leadership(3).await;
     assert!(matches!(refused, Err(TransferError::NotLeader { .. })), "{refused:?}");
-    let status = leader.status();
-    assert_eq!(status.followers.len(), 2);
-    assert!(status.followers.values().all(|f| f.last_ack.is_some()), "{status:?}");
+    let deadline = Instant::now() + PATIENCE;
+    while !leader.status().followers.values().all(|f| f.last_ack.is_some()) {
+        assert!(Instant::now() < deadline, "{:?}", leader.status());
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(leader.status().followers.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,6 +51,12 @@ async fn with_entries(count: u64) -> TempDir {
     dir
 }
 
+/// Waits until the thread of a store that was dropped has let go of its files.
+fn settle(dir: &Path) {
+    let lock = File::options().write(true).open(dir.join("LOCK")).expect("a lock file");
+    lock.lock().expect("locked");
+}
+
 fn copy(from: &Path, to: &Path) {
     let copied = Process::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs");
     assert!(copied.success());
@@ -124,6 +130,7 @@ async fn another_manager_s_directory_is_refused() {
 #[tokio::test]
 async fn a_copied_directory_is_refused() {
     let dir = with_entries(5).await;
+    settle(dir.path());
     let copies = tempfile::tempdir().expect("a directory");
     let to = copies.path().join("copy");
     copy(dir.path(), &to);
@@ -133,12 +140,14 @@ async fn a_copied_directory_is_refused() {
 #[tokio::test]
 async fn an_older_log_under_the_same_floor_is_refused() {
     let dir = with_entries(5).await;
+    settle(dir.path());
     let copies = tempfile::tempdir().expect("a directory");
     let old = copies.path().join("log");
     copy(&dir.path().join("log"), &old);
     let mut log = opened(dir.path()).log;
     log.blocking_append([entry(3, 5)]).await.expect("appended");
     drop(log);
+    settle(dir.path());
     fs::remove_dir_all(dir.path().join("log")).expect("removed");
     copy(&old, &dir.path().join("log"));
     let StoreError::BelowFloor { found, .. } = error(dir.path()) else {
@@ -150,12 +159,14 @@ async fn an_older_log_under_the_same_floor_is_refused() {
 #[tokio::test]
 async fn an_older_vote_under_the_same_floor_is_refused() {
     let dir = with_entries(5).await;
+    settle(dir.path());
     let copies = tempfile::tempdir().expect("a directory");
     let old = copies.path().join("log");
     copy(&dir.path().join("log"), &old);
     let mut log = opened(dir.path()).log;
     log.save_vote(&Vote::new(4, 2)).await.expect("saved");
     drop(log);
+    settle(dir.path());
     fs::remove_dir_all(dir.path().join("log")).expect("removed");
     copy(&old, &dir.path().join("log"));
     let StoreError::BelowFloor { found, .. } = error(dir.path()) else {
@@ -167,10 +178,12 @@ async fn an_older_vote_under_the_same_floor_is_refused() {
 #[tokio::test]
 async fn an_emptied_log_is_refused_and_so_is_a_missing_floor() {
     let dir = with_entries(5).await;
+    settle(dir.path());
     fs::rename(dir.path().join("log"), dir.path().join("away")).expect("moved");
     assert!(matches!(error(dir.path()), StoreError::BelowFloor { .. }));
     fs::rename(dir.path().join("away"), dir.path().join("log")).expect("moved");
     opened(dir.path());
+    settle(dir.path());
     fs::remove_file(floor::path(dir.path())).expect("removed");
     assert!(matches!(error(dir.path()), StoreError::Damaged { .. }));
 }
@@ -178,9 +191,11 @@ async fn an_emptied_log_is_refused_and_so_is_a_missing_floor() {
 #[tokio::test]
 async fn one_torn_floor_record_is_survived_two_are_not() {
     let dir = with_entries(5).await;
+    settle(dir.path());
     let file = File::options().write(true).open(floor::path(dir.path())).expect("a floor");
     file.write_all_at(b"torn", 20).expect("written");
     opened(dir.path());
+    settle(dir.path());
     file.write_all_at(b"torn", 20).expect("written");
     file.write_all_at(b"torn", 4096 + 20).expect("written");
     assert!(matches!(error(dir.path()), StoreError::Damaged { .. }));
@@ -189,6 +204,7 @@ async fn one_torn_floor_record_is_survived_two_are_not() {
 #[tokio::test]
 async fn a_flipped_or_missing_byte_never_goes_unnoticed() {
     let dir = with_entries(60).await;
+    settle(dir.path());
     let copies = tempfile::tempdir().expect("a directory");
     let good = copies.path().join("log");
     copy(&dir.path().join("log"), &good);
@@ -233,6 +249,7 @@ async fn a_flipped_or_missing_byte_never_goes_unnoticed() {
 #[tokio::test]
 async fn an_unknown_format_version_is_refused() {
     let dir = with_entries(1).await;
+    settle(dir.path());
     {
         let db = sled::open(dir.path().join("log")).expect("sled opens");
         let key = store::record::name_key("format");
