@@ -1,1 +1,4 @@
-//! Conclave.
+//! Conclave: failover for MySQL and MariaDB replication, decided by a quorum of managers.
+
+pub mod raft;
+pub mod tls;
