@@ -1,0 +1,5 @@
+//! conclave-lab
+fn main() -> anyhow::Result<()> {
+    println!("{:?}", conclave_lab::Install::ensure()?);
+    Ok(())
+}
