@@ -39,6 +39,11 @@ impl Install {
             .map_or_else(|| PathBuf::from("/var/cache/conclave-lab"), PathBuf::from)
     }
 
+    /// An installation that is known to be there.
+    pub(crate) fn at(cache: &Path) -> Install {
+        Install { cache: cache.to_path_buf() }
+    }
+
     /// Installs what is missing: Debian packages, MySQL, the template. Nothing to do takes
     /// milliseconds. Several processes may call it at once.
     ///
