@@ -182,6 +182,17 @@ impl Host {
         Ok(Process { child: child.context(what)? })
     }
 
+    /// Runs a program in the host with this process's own terminal, to its end.
+    ///
+    /// # Errors
+    /// The host is off, or the program is not there.
+    pub fn exec<S: AsRef<OsStr>>(&self, program: &str, args: &[S]) -> Result<ExitStatus> {
+        let mut command = Command::new(program);
+        let child = self.namespaces()?.spawn(command.args(args));
+        let what = || format!("run {program} on {}", self.place);
+        child.and_then(|mut child| child.wait()).context(what)
+    }
+
     /// Cuts the power: the cables first, so that peers see silence, not closed connections; then
     /// every process at once. Memory, addresses and routes are lost, `/srv` stays.
     ///

@@ -342,6 +342,11 @@ impl Lab {
         self.hosts().into_iter().filter(|host| host.place().role == Role::Server).collect()
     }
 
+    /// The lab's own program, see `CONCLAVE_LAB_BIN`.
+    pub(crate) fn bin(&self) -> &Path {
+        &self.shared.bin
+    }
+
     pub(crate) fn files(&self) -> &Files {
         &self.shared.files
     }

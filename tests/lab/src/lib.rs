@@ -18,18 +18,22 @@ mod error;
 mod fault;
 mod garp;
 pub mod guest;
+pub mod history;
 mod host;
 mod install;
 pub mod keeper;
 mod lab;
+pub mod load;
 mod mysql;
 mod ns;
 pub mod spec;
 mod ssh;
 mod template;
+mod writer;
 
 pub use error::{Error, Result};
 pub use fault::Faults;
+pub use history::{Double, History, Op, Outcome, Table, double, lost_acked, now_us};
 pub use host::{Host, Process};
 pub use install::Install;
 pub use lab::{Found, Lab};
@@ -39,3 +43,4 @@ pub use spec::{LabSpec, MYSQL_PORT, Place, READER_VIP, Role, WRITER_VIP};
 pub use template::{
     ADMIN_PASSWORD, ADMIN_USER, APP_PASSWORD, APP_USER, MAX_SERVERS, REPL_PASSWORD, repl_user,
 };
+pub use writer::{Writer, WriterSpec};
