@@ -17,6 +17,7 @@
 mod error;
 mod fault;
 mod garp;
+pub mod group;
 pub mod guest;
 pub mod history;
 mod host;
@@ -33,6 +34,7 @@ mod writer;
 
 pub use error::{Error, Result};
 pub use fault::Faults;
+pub use group::{Group, GroupSpec};
 pub use history::{Double, History, Op, Outcome, Table, double, lost_acked, now_us};
 pub use host::{Host, Process};
 pub use install::Install;
