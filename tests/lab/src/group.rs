@@ -131,8 +131,7 @@ impl<'a> Group<'a> {
         ));
         write_private(&secrets, &text)?;
         if self.spec.is_tls && !dir.join("tls").exists() {
-            let mut args =
-                vec!["tls".into(), "init".into(), dir.join("tls").display().to_string()];
+            let mut args = vec!["tls".into(), "init".into(), dir.join("tls").display().to_string()];
             let hosts = self.lab.hosts().into_iter();
             for host in hosts.filter(|host| host.place().role == Role::Manager) {
                 args.extend(["--manager".into(), format!("{}={}", host.name(), host.ip())]);
@@ -342,7 +341,7 @@ impl<'a> Group<'a> {
     /// No manager answers.
     pub fn leader(&self) -> Result<Option<String>> {
         let status = self.status()?;
-        Ok(status["leader"].as_u64().map(|id| format!("m{id}")))
+        Ok(status["group"]["leader"].as_u64().map(|id| format!("m{id}")))
     }
 
     /// Waits until `is_so` holds for the cluster's status.
