@@ -109,7 +109,7 @@ impl Syncer {
         }
         if let Err(e) = &result {
             let path = self.path.display();
-            self.fatal.raise(&format!("make {path} durable: {e}; replace or repair the disk"));
+            self.fatal.raise(&format!("make {path} durable: {e}; free or replace the disk"));
         }
         for job in batch {
             let copy = result.as_ref().map(|()| ()).map_err(|e| again(e));
