@@ -412,6 +412,54 @@ async fn without_a_majority_nothing_is_decided_and_it_is_said() {
     assert!(matches!(confirmed, Err(ConfirmError::NoQuorum { .. })), "{confirmed:?}");
 }
 
+/// Stops all of a manager but its disk thread, as SIGSTOP would.
+fn stand_still(manager: &Manager, time: Duration) {
+    let runtime = manager.runtime.as_ref().expect("it runs");
+    // The runtime has a single worker: while it sleeps nothing else runs.
+    runtime.spawn(async move { std::thread::sleep(time) });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_stood_still_does_not_disturb_the_leader() {
+    // On a busy machine a leader may change by itself: then once more.
+    for _ in 0..5 {
+        let hosts = Hosts::formed().await;
+        hosts.put("first").await;
+        let leader = hosts.leader().await;
+        let term = leader.confirm_leadership(PATIENCE).await.expect("it leads");
+        let still = if leader.id() == 3 { 2 } else { 3 };
+        stand_still(&hosts.managers[&still], Duration::from_secs(1));
+        sleep(Duration::from_millis(800)).await;
+        let is_undisturbed = leader.confirm_leadership(PATIENCE).await == Ok(term);
+        sleep(Duration::from_secs(1)).await;
+        hosts.put("second").await;
+        sees(&hosts.node(still), "second").await;
+        if is_undisturbed && leader.confirm_leadership(PATIENCE).await == Ok(term) {
+            return;
+        }
+    }
+    panic!("the leader changed in each of five attempts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_stood_still_follows_the_next_one() {
+    let hosts = Hosts::formed().await;
+    hosts.put("first").await;
+    let old = hosts.leader().await;
+    let before = old.confirm_leadership(PATIENCE).await.expect("it leads");
+    stand_still(&hosts.managers[&old.id()], Duration::from_millis(1500));
+    sleep(Duration::from_millis(1000)).await;
+    let others = hosts.managers.values().filter(|m| m.node.id() != old.id());
+    let new = others.map(|m| m.node.clone()).find(|node| node.leadership().borrow().is_me);
+    let new = new.expect("another one leads while it stands still");
+    let after = new.confirm_leadership(PATIENCE).await.expect("it leads");
+    assert!(after > before, "terms {before}, {after}");
+    new.propose(put("second", "v")).await.expect("taken");
+    sees(&old, "second").await;
+    let refused = old.confirm_leadership(PATIENCE).await;
+    assert!(matches!(refused, Err(ConfirmError::NotLeader { .. })), "{refused:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn leadership_is_handed_over_and_followers_name_the_leader() {
     let hosts = Hosts::formed().await;
