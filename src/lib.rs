@@ -1,1 +1,3 @@
 //! Conclave.
+
+pub mod adapters;
