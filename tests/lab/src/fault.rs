@@ -46,8 +46,12 @@ impl Faults {
             }
         }
         for (host, permille) in &self.loss {
+            // nft refuses a comparison that is always true.
+            let lose = match permille {
+                1000.. => "drop".to_owned(),
+                0..1000 => format!("numgen random mod 1000 < {permille} drop"),
+            };
             for port in spec.place(host)?.ports() {
-                let lose = format!("numgen random mod 1000 < {permille} drop");
                 let _ = writeln!(before, "  iifname \"{port}\" {lose}");
                 let _ = writeln!(after, "  oifname \"{port}\" {lose}");
             }
