@@ -54,12 +54,3 @@ pub type SnapshotResponse = openraft::raft::SnapshotResponse<TypeConfig>;
 pub type TransferRequest = openraft::raft::TransferLeaderRequest<TypeConfig>;
 pub type TransferResponse = openraft::raft::TransferLeaderResponse<TypeConfig>;
 pub type RpcError = openraft::errors::RPCError<TypeConfig>;
-
-impl super::Replicated for State {
-    type Command = Command;
-    type Reply = Reply;
-
-    fn apply(&mut self, index: u64, term: u64, command: Command) -> Reply {
-        self.apply(index, term, command)
-    }
-}
