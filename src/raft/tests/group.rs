@@ -90,8 +90,15 @@ impl Hosts {
         self.managers.insert(id, manager);
     }
 
+    /// Kills a manager and waits until its files are closed. No clone of its node may be held.
     fn kill(&mut self, id: u64) {
         self.managers.remove(&id).expect("it runs").kill();
+        let lock = std::fs::File::open(self.data(id).join("LOCK")).expect("a lock file");
+        let deadline = Instant::now() + PATIENCE;
+        while lock.try_lock().is_err() {
+            assert!(Instant::now() < deadline, "manager {id} does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn node(&self, id: u64) -> Node {
@@ -171,6 +178,15 @@ async fn sees(node: &Node, key: &str) {
     let seen = watch.wait_for(|state| get(state, key).is_some());
     let seen = tokio::time::timeout(PATIENCE, seen).await;
     assert!(matches!(seen, Ok(Ok(_))), "manager {} does not see {key}", node.id());
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = held.local_addr().expect("an address");
+    let Err(refused) = listen(addr) else { panic!("{addr} was taken twice") };
+    let refused = refused.to_string();
+    assert!(refused.starts_with(&format!("listen at {addr}: Address already in use")), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
