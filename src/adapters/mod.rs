@@ -11,7 +11,31 @@
 // The core may not read clocks or sleep; this is where it is done for it.
 #![allow(clippy::disallowed_methods)]
 
+use std::io::ErrorKind;
+
+use conclave_core::ports::Trouble;
+
 pub mod clock;
 pub mod mysql;
 pub mod secrets;
 pub mod ssh;
+
+/// A reset or a refusal is sent by a living kernel for a process that is not there. A route that
+/// is missing says nothing about either.
+fn trouble_of_io(kind: ErrorKind) -> Trouble {
+    match kind {
+        ErrorKind::ConnectionRefused
+        | ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::UnexpectedEof
+        | ErrorKind::NotConnected => Trouble::Refused,
+        ErrorKind::TimedOut
+        | ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::NetworkDown => Trouble::Silent,
+        // The driver wraps malformed packets.
+        ErrorKind::InvalidData | ErrorKind::Other => Trouble::Answered,
+        _ => Trouble::Local,
+    }
+}

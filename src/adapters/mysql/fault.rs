@@ -5,6 +5,8 @@ use std::io::ErrorKind;
 use conclave_core::ports::{Certainty, PortError, Trouble};
 use mysql_async::{DriverError, Error, IoError};
 
+use crate::adapters::trouble_of_io;
+
 /// What went wrong on a connection.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -75,26 +77,6 @@ pub(super) fn trouble(error: &Error) -> Trouble {
         Error::Server(error) if is_denial(error.code) => Trouble::Denied,
         Error::Server(_) => Trouble::Answered,
         Error::Url(_) | Error::Other(_) => Trouble::Local,
-    }
-}
-
-/// A reset or a refusal is sent by a living kernel for a process that is not there. A route that
-/// is missing says nothing about either.
-fn trouble_of_io(kind: ErrorKind) -> Trouble {
-    match kind {
-        ErrorKind::ConnectionRefused
-        | ErrorKind::ConnectionReset
-        | ErrorKind::ConnectionAborted
-        | ErrorKind::BrokenPipe
-        | ErrorKind::UnexpectedEof
-        | ErrorKind::NotConnected => Trouble::Refused,
-        ErrorKind::TimedOut
-        | ErrorKind::HostUnreachable
-        | ErrorKind::NetworkUnreachable
-        | ErrorKind::NetworkDown => Trouble::Silent,
-        // The driver wraps malformed packets.
-        ErrorKind::InvalidData | ErrorKind::Other => Trouble::Answered,
-        _ => Trouble::Local,
     }
 }
 
