@@ -1,1 +1,5 @@
 //! Conclave.
+
+pub mod config;
+#[cfg(test)]
+mod golden;
