@@ -1,5 +1,7 @@
-//! Conclave.
+//! Conclave: failover for MySQL and MariaDB replication, decided by a quorum of managers.
 
 pub mod config;
 #[cfg(test)]
 mod golden;
+pub mod raft;
+pub mod tls;

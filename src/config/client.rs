@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    ConfigError, Mistake, Security, TlsFiles, is_host_port, read,
+    ConfigError, Mistake, Security, is_host_port, read,
     reader::{self, Section},
 };
+use crate::tls::TlsFiles;
 
 /// Where `client.toml` is looked for.
 pub const DEFAULT_FILE: &str = "/etc/conclave/client.toml";

@@ -13,11 +13,13 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, io, path::Path, path::PathBuf};
+use std::{fmt, io, path::Path};
 
 pub use client::ClientConfig;
 pub use manager::ManagerConfig;
 pub use reader::Mistake;
+
+use crate::tls::TlsFiles;
 
 /// Why a file gives no value. Nothing was done with any part of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,17 +72,6 @@ impl ConfigError {
             advice: String::new(),
         }
     }
-}
-
-/// Where the certificates of one end of a connection are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Certificate of the private authority, PEM.
-    pub ca: PathBuf,
-    /// This end's certificate, PEM.
-    pub cert: PathBuf,
-    /// This end's private key, PEM.
-    pub key: PathBuf,
 }
 
 /// How an end of a connection proves who it is.

@@ -8,7 +8,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{ConfigError, Security, TlsFiles};
+use super::{ConfigError, Security};
+use crate::tls::TlsFiles;
 
 /// One mistake in a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,5 +1,186 @@
 //! Every decision of the product, pure: values in, values out. Start at [`tick`].
+//!
+//! `tick` looks at what *is*, agreed state and fresh observations, never at what just happened. So
+//! a new leader needs no resume code: it runs the same function on the same state.
 
+pub mod candidate;
+pub mod coverage;
+pub mod forecast;
+pub mod gate;
+pub mod hear;
+pub mod problem;
+pub mod progress;
+pub mod stage;
+pub mod suspect;
+pub mod upkeep;
+pub mod verdict;
 pub mod view;
 
 pub use view::{ClusterView, Move, StepOrder, View, Wish};
+
+use crate::{
+    model::{Actor, Answer, Cause, ClusterName, Micros, Opening, ServerName, Tally, Term},
+    state::{ClusterState, Command},
+};
+
+/// Pause between two rounds of asking when nothing is wrong: ballots are shown in status.
+const CALM_ASK: Micros = Micros(2_000_000);
+
+/// How long an operator's wish waits for ballots before it is answered.
+const WISH_PATIENCE: Micros = Micros(1_500_000);
+
+/// Group time is advanced this often while a last-failover interval runs.
+const TIME_STEP: Micros = Micros(60_000_000);
+
+/// The whole loop: what to do now. Only a leader does anything.
+pub fn tick(view: &View) -> Vec<Move> {
+    let Some(term) = view.term else { return Vec::new() };
+    let mut moves: Vec<Move> = advance_time(view).into_iter().collect();
+    for name in view.group.clusters.keys() {
+        if let Some((cluster, seen)) = view.cluster(name) {
+            moves.extend(tick_cluster(view, name, cluster, seen, term));
+        }
+    }
+    moves
+}
+
+fn tick_cluster(
+    view: &View,
+    name: &ClusterName,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    term: Term,
+) -> Vec<Move> {
+    let mut moves = Vec::new();
+    if let Some(primary) = cluster.primary() {
+        moves.extend(ask(view, name, cluster, seen, primary));
+        if let Some(opening) = open(view, name, cluster, seen, primary) {
+            return vec![opening];
+        }
+    }
+    moves.extend(answer_wish(view, name, cluster, seen));
+    match &cluster.attempt {
+        Some(attempt) => moves.extend(progress::next(view, cluster, seen, attempt, term)),
+        None => moves.extend(upkeep::next(view, cluster, seen, term)),
+    }
+    moves
+}
+
+/// Ask for ballots: often while in doubt, now and then while all is well.
+fn ask(
+    view: &View,
+    name: &ClusterName,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    primary: &ServerName,
+) -> Option<Move> {
+    let is_wished = seen.wish.is_some() && cluster.attempt.is_none();
+    let may_supersede =
+        cluster.attempt.as_ref().is_none_or(|attempt| attempt.stage.entry_nine().is_some());
+    let pause = match (seen.doubt.is_some() || is_wished) && may_supersede {
+        true => cluster.definition.policy.doubt_interval_ms.into(),
+        false => CALM_ASK,
+    };
+    let is_due = seen.last_ask.is_none_or(|at| view.now.since(at) >= pause);
+    is_due.then(|| Move::Ask { cluster: name.clone(), primary: primary.clone() })
+}
+
+/// Open an attempt, if both keys are turned and nothing refuses.
+fn open(
+    view: &View,
+    name: &ClusterName,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    primary: &ServerName,
+) -> Option<Move> {
+    let tally = seen.tally.clone().filter(|tally| tally.primary == *primary)?;
+    let (cause, wish) = match &cluster.attempt {
+        Some(open) => {
+            open.stage.entry_nine()?;
+            (Cause::CandidateLost { superseded: open.id.clone() }, None)
+        }
+        None if seen.wish.is_some() => (Cause::Manual, seen.wish.as_ref()),
+        None if is_to_be_replaced(cluster, &tally) => (Cause::PrimaryRestarted, None),
+        None => (Cause::PrimaryDown, None),
+    };
+    let refusals = match &cause {
+        Cause::CandidateLost { .. } => gate::superseding(view, cluster, seen),
+        Cause::PrimaryRestarted => gate::without_keys(view, cluster, seen),
+        Cause::Manual | Cause::PrimaryDown => gate::refusals(view, name, wish),
+    };
+    if !refusals.is_empty() {
+        return None;
+    }
+    let group = || Actor::Group;
+    let opening = Opening {
+        cause,
+        actor: wish.map_or_else(group, |wish| wish.actor.clone()),
+        tally,
+        wanted: wish.and_then(|wish| wish.wanted.clone()),
+        asserted_dead: wish.is_some_and(|wish| wish.asserted_dead),
+        interval_waived: wish.is_some_and(|wish| wish.interval_waived),
+        detected_us: seen.doubt.unwrap_or_default(),
+        verdict_us: seen.asked_at.map_or(Micros(0), |at| view.now.since(at)),
+        at_ms: view.group.clock_ms,
+        wall_ms: view.wall_ms,
+    };
+    let command = Command::OpenAttempt {
+        cluster: name.clone(),
+        expected: cluster.epoch,
+        opening: Box::new(opening),
+        steps: stage::freeze(cluster),
+    };
+    Some(Move::Propose { command: Box::new(command) })
+}
+
+/// The primary runs, read-only since a restart, a majority says so, and the policy is to replace
+/// it.
+fn is_to_be_replaced(cluster: &ClusterState, tally: &Tally) -> bool {
+    let policy = &cluster.definition.policy;
+    let limit = Micros::from(policy.ballot_age_ms);
+    let says_so = tally.ballots.iter().filter(|(id, counted)| {
+        let is_up = counted.ballot.answer == Answer::Up;
+        tally.voters.contains(id) && counted.age <= limit && is_up && counted.ballot.is_restarted
+    });
+    policy.primary_restarted == crate::model::RestartPolicy::Failover
+        && tally.epoch == cluster.epoch
+        && says_so.count() > tally.voters.len() / 2
+}
+
+/// An operator waits for an answer: opened, or every reason why not.
+fn answer_wish(
+    view: &View,
+    name: &ClusterName,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+) -> Option<Move> {
+    let wish = seen.wish.as_ref()?;
+    let refusals = gate::refusals(view, name, Some(wish));
+    let asked_for = seen.asked_at.map_or(Micros(0), |at| view.now.since(at));
+    let all_answered = seen.tally.as_ref().is_some_and(|t| t.ballots.len() >= t.voters.len());
+    let is_busy = cluster.attempt.is_some();
+    if refusals.is_empty() || !(is_busy || all_answered || asked_for >= WISH_PATIENCE) {
+        return None;
+    }
+    let sentences: Vec<String> =
+        refusals.iter().map(|r| format!("{}: {}", r.code(), r.sentence())).collect();
+    let sentence = format!("refused: {}", sentences.join("; "));
+    Some(Move::Say { cluster: name.clone(), sentence, answers_wish: true })
+}
+
+/// Replicated time moves only while somebody counts on it, so an idle group writes nothing.
+fn advance_time(view: &View) -> Option<Move> {
+    let clock_ms = view.group.clock_ms;
+    let shortest = view
+        .group
+        .clusters
+        .values()
+        .map(|cluster| cluster.interval_left_ms(clock_ms))
+        .filter(|left| *left > 0)
+        .min()?;
+    let passed = view.now.since(view.advanced_at);
+    let due = TIME_STEP.0.min(shortest.saturating_mul(1000)).max(1_000_000);
+    (passed.0 >= due).then(|| Move::Propose {
+        command: Box::new(Command::AdvanceTime { by_ms: passed.0 / 1000 }),
+    })
+}

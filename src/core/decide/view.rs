@@ -77,6 +77,8 @@ pub struct View {
     pub now: Mono,
     /// When this manager's own loop last stalled, and for how long.
     pub stalled: Option<(Mono, Micros)>,
+    /// When this manager began to lead or last saw group time advance, whichever is later.
+    pub advanced_at: Mono,
     /// Milliseconds since 1970, for people only.
     pub wall_ms: u64,
     /// What is seen of each cluster.
@@ -109,6 +111,8 @@ pub enum Move {
     Ask {
         /// The cluster.
         cluster: ClusterName,
+        /// The primary asked about.
+        primary: ServerName,
     },
     /// Commit a command.
     Propose {

@@ -133,10 +133,10 @@ pub enum StepKind {
         /// The address.
         vip: Vip,
     },
-    /// The address is not on this server's host.
-    DropVip {
-        /// The address.
-        vip: Vip,
+    /// None of the addresses is on this server's host.
+    DropVips {
+        /// The addresses.
+        vips: Vec<Vip>,
     },
     /// The receiver runs again, after an undone attempt.
     ResumeReceiver,
@@ -158,7 +158,7 @@ impl StepKind {
             StepKind::Follow { .. } => "follow",
             StepKind::OpenForWrites { .. } => "open_for_writes",
             StepKind::TakeVip { .. } => "take_vip",
-            StepKind::DropVip { .. } => "drop_vip",
+            StepKind::DropVips { .. } => "drop_vips",
             StepKind::ResumeReceiver => "resume_receiver",
             StepKind::Wake => "wake",
             StepKind::MakeReadOnly => "make_read_only",
@@ -168,7 +168,7 @@ impl StepKind {
     /// Acts on the host through its turnstile rather than on the MySQL server.
     pub fn is_remote(&self) -> bool {
         match self {
-            StepKind::Fence { .. } | StepKind::TakeVip { .. } | StepKind::DropVip { .. } => true,
+            StepKind::Fence { .. } | StepKind::TakeVip { .. } | StepKind::DropVips { .. } => true,
             StepKind::StopReceiver
             | StepKind::CatchUp { .. }
             | StepKind::Apply { .. }

@@ -270,6 +270,10 @@ pub trait Ports: Send + Sync {
     fn consensus(&self) -> &Self::Consensus;
     /// The clock.
     fn clock(&self) -> &Self::Clock;
+
+    /// A step of this cluster moves on, although its goal is not met yet: its attempt is not
+    /// stuck.
+    fn progressed(&self, cluster: &ClusterName);
 }
 
 impl PortError {

@@ -307,11 +307,10 @@ impl ClusterState {
         run.took_us = took_us;
         run.ended_at_us = at_us;
         if is_chore && is_met {
-            let target = record.target.clone();
-            let goal = record.goal.clone();
+            let (target, goal) = (record.target.clone(), record.goal.clone());
             self.chores.remove(&target);
-            if let (StepKind::Follow { .. }, Some(member)) = (goal, self.members.get_mut(&target)) {
-                member.standing = Standing::Member;
+            if let Some(member) = self.members.get_mut(&target) {
+                member.chore_done(&goal);
             }
         }
         Ok(Reply::Ok)
@@ -445,8 +444,13 @@ impl ClusterState {
             let replaced = self.regimes.drain(..).map(|regime| regime.primary);
             let formers: Vec<_> = replaced.filter(|name| *name != new.primary).collect();
             for name in formers.iter().chain(left_behind) {
+                let fenced = |step: &StepRecord| {
+                    matches!(step.goal, StepKind::Fence { .. }) && step.target == *name
+                };
+                let steps = self.attempt.iter().flat_map(|attempt| &attempt.steps);
+                let vips_dropped = steps.clone().any(|step| fenced(step) && step.met().is_some());
                 if let Some(member) = self.members.get_mut(name) {
-                    member.standing = Standing::Former;
+                    member.standing = Standing::Former { vips_dropped };
                 }
             }
             self.regimes.push(new);
@@ -543,6 +547,30 @@ impl Attempt {
     fn enter(&mut self, stage: Stage, at_us: Option<Micros>, term: Term) {
         self.marks.push(Mark { what: stage.code().into(), at_us, term });
         self.stage = stage;
+    }
+}
+
+impl Member {
+    /// What a completed chore changes about a server.
+    fn chore_done(&mut self, goal: &StepKind) {
+        match goal {
+            StepKind::Follow { .. } => self.standing = Standing::Member,
+            StepKind::DropVips { .. } => {
+                if let Standing::Former { vips_dropped } = &mut self.standing {
+                    *vips_dropped = true;
+                }
+            }
+            StepKind::StopReceiver
+            | StepKind::Fence { .. }
+            | StepKind::CatchUp { .. }
+            | StepKind::Apply { .. }
+            | StepKind::Detach
+            | StepKind::OpenForWrites { .. }
+            | StepKind::TakeVip { .. }
+            | StepKind::ResumeReceiver
+            | StepKind::Wake
+            | StepKind::MakeReadOnly => {}
+        }
     }
 }
 

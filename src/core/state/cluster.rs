@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Actor, Attempt, ClusterDefinition, Epoch, GtidSet, Regime, ServerName, StepId, StepRecord,
+    Actor, Attempt, ClusterDefinition, Epoch, GtidSet, Regime, ServerName, StepId, StepRecord, Vip,
 };
 
 /// Where a server stands in its cluster.
@@ -15,7 +15,10 @@ pub enum Standing {
     /// Primary, or a replica as it should be.
     Member,
     /// Was primary, or was left behind: read-only and no acker until readmitted.
-    Former,
+    Former {
+        /// Its host was read back as not holding the cluster's addresses.
+        vips_dropped: bool,
+    },
     /// Has transactions that the primary lacks; waits for a person.
     Quarantined {
         /// Those transactions.
@@ -113,10 +116,16 @@ impl ClusterState {
         self.regimes.last()
     }
 
-    /// Servers of that standing.
+    /// Servers that wait for readmission.
     pub fn formers(&self) -> BTreeSet<&ServerName> {
-        let formers = self.members.iter().filter(|(_, member)| member.standing == Standing::Former);
+        let is_former = |member: &Member| matches!(member.standing, Standing::Former { .. });
+        let formers = self.members.iter().filter(|(_, member)| is_former(member));
         formers.map(|(name, _)| name).collect()
+    }
+
+    /// All addresses of the cluster.
+    pub fn vips(&self) -> Vec<Vip> {
+        self.definition.writer.iter().chain(&self.definition.readers).cloned().collect()
     }
 
     /// A step of the open attempt, or a chore.

@@ -1,1 +1,231 @@
-//! The step runner.
+//! The step runner: lock, commit, act, read back, commit (SAFETY invariants 2 and 6).
+//!
+//! The order matters and was model-checked: the lock is held *before* the beginning is committed,
+//! and the acts go over that same connection. So once a newer leader holds the lock, nothing that
+//! an older one still has in hand can reach the server.
+
+pub mod goal;
+
+use std::collections::BTreeMap;
+
+use goal::Next;
+
+use crate::{
+    decide::StepOrder,
+    model::{Micros, Mono, ServerFacts, ServerName, StepEvidence, StepKind, StepOutcome},
+    ports::{
+        Certainty, Clock, Consensus, Mysql, PortError, Ports, ProposeError, Remote, RemoteCommand,
+        Session,
+    },
+    state::Command,
+};
+
+/// Longest wait for a connection and the lock.
+const LOCK: Micros = Micros(3_000_000);
+
+/// Shortest and longest pause between two looks.
+const POLL: (u64, u64) = (2_000, 50_000);
+
+/// Acts in one run after which something is wrong with our own rules.
+const ACTS: usize = 20;
+
+/// What became of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The step's end is in the log.
+    Recorded(StepOutcome),
+    /// The log did not take the beginning; nothing was done.
+    NotBegun(ProposeError),
+    /// The log did not take the end; the next leader looks again.
+    NotRecorded(StepOutcome, ProposeError),
+}
+
+/// Runs one step to its end and records it.
+pub async fn run<P: Ports>(ports: &P, order: &StepOrder) -> End {
+    let began = ports.clock().now();
+    if order.record.goal.is_remote() {
+        return run_remote(ports, order, began).await;
+    }
+    let deadline = began.plus(LOCK);
+    let session = ports.mysql().lock(&order.place, order.token, deadline).await;
+    if let Err(error) = begin(ports, order).await {
+        return End::NotBegun(error);
+    }
+    let outcome = match session {
+        Ok(session) => pursue(ports, order, session).await,
+        Err(error) => StepOutcome::Failed { why: error.to_string() },
+    };
+    end(ports, order, began, outcome).await
+}
+
+async fn begin<P: Ports>(ports: &P, order: &StepOrder) -> Result<(), ProposeError> {
+    let command =
+        Command::BeginStep { cluster: order.place.cluster.clone(), step: order.record.id };
+    ports.consensus().propose(command).await.map(drop)
+}
+
+async fn end<P: Ports>(ports: &P, order: &StepOrder, began: Mono, outcome: StepOutcome) -> End {
+    let now = ports.clock().now();
+    let command = Command::EndStep {
+        cluster: order.place.cluster.clone(),
+        step: order.record.id,
+        begun_in: order.token.term,
+        outcome: outcome.clone(),
+        took_us: now.since(began),
+        at_us: order.opened_at.map(|opened| now.since(opened)),
+    };
+    match ports.consensus().propose(command).await {
+        Ok(_) => End::Recorded(outcome),
+        Err(error) => End::NotRecorded(outcome, error),
+    }
+}
+
+/// Looks and acts until the goal is met, cannot be met, or nothing moves for the deadline.
+async fn pursue<P: Ports>(
+    ports: &P,
+    order: &StepOrder,
+    mut session: <P::Mysql as Mysql>::Session,
+) -> StepOutcome {
+    let mut acts = 0;
+    let mut pause = POLL.0;
+    let mut progress = None;
+    let mut deadline = ports.clock().now().plus(order.deadline);
+    loop {
+        let facts = match session.look(deadline).await {
+            Ok(facts) => facts,
+            Err(error) => return broken(acts, &error),
+        };
+        let amount = facts.executed.count() + facts.received().count();
+        if progress.is_some_and(|before| amount > before) {
+            deadline = ports.clock().now().plus(order.deadline);
+            ports.progressed(&order.place.cluster);
+        }
+        progress = Some(amount);
+        let seen = witnesses(ports, order, deadline).await;
+        match goal::next(order, &facts, &seen, acts) {
+            Next::Met => return met(acts, facts),
+            Next::Impossible(why) => return StepOutcome::Failed { why },
+            Next::Act(action) if acts < ACTS => {
+                if let Err(error) = session.act(&action, deadline).await {
+                    return broken_act(&action, &error);
+                }
+                acts += 1;
+                pause = POLL.0;
+            }
+            Next::Act(action) => {
+                let why =
+                    format!("the goal is not met after {ACTS} acts; next would be {action:?}");
+                return StepOutcome::Failed { why };
+            }
+            Next::Wait => {
+                if ports.clock().now() >= deadline {
+                    let why = format!("not met {} after the last movement", order.deadline);
+                    return StepOutcome::Failed { why };
+                }
+                ports.clock().sleep(Micros(pause)).await;
+                pause = (pause * 2).min(POLL.1);
+            }
+        }
+    }
+}
+
+async fn witnesses<P: Ports>(
+    ports: &P,
+    order: &StepOrder,
+    deadline: Mono,
+) -> BTreeMap<ServerName, ServerFacts> {
+    let mut seen = BTreeMap::new();
+    for name in goal::witnesses(&order.record.goal) {
+        let Some(place) = order.others.get(&name) else { continue };
+        // One that does not answer counts as not connected; it must not hold up the rest.
+        let soon = ports.clock().now().plus(Micros(500_000)).min(deadline);
+        if let Ok(facts) = ports.mysql().look(place, soon).await {
+            seen.insert(name, facts);
+        }
+    }
+    seen
+}
+
+fn met(acts: usize, facts: ServerFacts) -> StepOutcome {
+    let evidence = StepEvidence::Server {
+        received: facts.received(),
+        executed: facts.executed,
+        read_only: facts.read_only,
+    };
+    match acts {
+        0 => StepOutcome::FoundDone { evidence },
+        1.. => StepOutcome::Done { evidence },
+    }
+}
+
+/// The look failed: what was acted before may or may not have had its effect.
+fn broken(acts: usize, error: &PortError) -> StepOutcome {
+    match acts {
+        0 => StepOutcome::Failed { why: error.to_string() },
+        1.. => StepOutcome::Unknown { why: format!("acted, then could not read back: {error}") },
+    }
+}
+
+fn broken_act(action: &crate::ports::SqlAction, error: &PortError) -> StepOutcome {
+    let why = format!("{action:?}: {error}");
+    match error.certainty {
+        Certainty::NotDone | Certainty::Done => StepOutcome::Failed { why },
+        Certainty::Unknown => StepOutcome::Unknown { why },
+    }
+}
+
+async fn run_remote<P: Ports>(ports: &P, order: &StepOrder, began: Mono) -> End {
+    if let Err(error) = begin(ports, order).await {
+        return End::NotBegun(error);
+    }
+    let deadline = began.plus(order.deadline);
+    let mut text = String::new();
+    let mut outcome = None;
+    for command in remote_commands(order) {
+        match ports.remote().run(&order.place, order.token, &command, deadline).await {
+            Ok(printed) => text.push_str(&printed),
+            Err(error) => {
+                outcome = Some(match error.certainty {
+                    Certainty::NotDone | Certainty::Done => {
+                        StepOutcome::Failed { why: error.to_string() }
+                    }
+                    Certainty::Unknown => StepOutcome::Unknown { why: error.to_string() },
+                });
+                break;
+            }
+        }
+    }
+    let done = || StepOutcome::Done { evidence: StepEvidence::Host { text: bounded(&text) } };
+    end(ports, order, began, outcome.unwrap_or_else(done)).await
+}
+
+fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {
+    match &order.record.goal {
+        StepKind::Fence { vips } => vec![RemoteCommand::Fence {
+            data_dir: order.place.server.data_dir.clone(),
+            service: order.place.server.service.clone(),
+            vips: vips.clone(),
+        }],
+        StepKind::TakeVip { vip } => vec![RemoteCommand::TakeVip { vip: vip.clone() }],
+        StepKind::DropVips { vips } => {
+            vips.iter().map(|vip| RemoteCommand::DropVip { vip: vip.clone() }).collect()
+        }
+        StepKind::StopReceiver
+        | StepKind::CatchUp { .. }
+        | StepKind::Apply { .. }
+        | StepKind::Detach
+        | StepKind::Follow { .. }
+        | StepKind::OpenForWrites { .. }
+        | StepKind::ResumeReceiver
+        | StepKind::Wake
+        | StepKind::MakeReadOnly => Vec::new(),
+    }
+}
+
+/// The record keeps the last kilobyte of what a host printed.
+fn bounded(text: &str) -> String {
+    let text = text.trim();
+    let from = text.len().saturating_sub(1024);
+    let from = (from..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    text[from..].to_owned()
+}

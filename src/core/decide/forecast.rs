@@ -1,0 +1,108 @@
+//! What would happen now if this or that broke, and what a failover would consist of. The same
+//! rules as for the real thing, asked in advance.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    candidate,
+    gate::{self, Fault},
+    stage,
+    view::{FRESH, View, Wish},
+};
+use crate::{
+    model::{ClusterName, Election, Ranked, Refusal, ServerName},
+    state::Planned,
+};
+
+/// What one fault would lead to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// The fault, for a sentence: "the process of db1 dies".
+    pub fault: String,
+    /// Who would be promoted, if anybody.
+    pub to: Option<ServerName>,
+    /// Why nobody would.
+    pub refusals: Vec<Refusal>,
+}
+
+/// What a failover would do, without doing it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DryRun {
+    /// Reasons not to.
+    pub refusals: Vec<Refusal>,
+    /// All servers, best first.
+    pub ranking: Vec<Ranked>,
+    /// Stage, server and step, in order.
+    pub steps: Vec<(String, ServerName, String)>,
+}
+
+/// The faults that operators ask about.
+pub fn list(view: &View, name: &ClusterName) -> Vec<Forecast> {
+    let Some((cluster, seen)) = view.cluster(name) else { return Vec::new() };
+    let Some(primary) = cluster.primary() else { return Vec::new() };
+    let faults = [
+        (Fault::Process, format!("the process of {primary} dies")),
+        (Fault::Host, format!("the host of {primary} is lost")),
+    ];
+    let outlook = |(fault, text): (Fault, String)| {
+        let mut refusals = gate::standing(view, cluster, seen);
+        refusals.extend(gate::feasible(view, cluster, seen, fault, None));
+        let to = rank(view, name, None).and_then(|field| field.best);
+        Forecast { fault: text, to: to.filter(|_| refusals.is_empty()), refusals }
+    };
+    faults.into_iter().map(outlook).collect()
+}
+
+/// The field of candidates by what the servers have received so far.
+pub fn rank(
+    view: &View,
+    name: &ClusterName,
+    wanted: Option<&ServerName>,
+) -> Option<candidate::Field> {
+    let (cluster, seen) = view.cluster(name)?;
+    let mut reached = seen.reached(view.now, FRESH);
+    reached.retain(|server| cluster.primary() != Some(server));
+    let received = reached
+        .into_iter()
+        .filter_map(|s| Some((s.clone(), seen.facts(&s, view.now, FRESH)?.received())))
+        .collect();
+    Some(candidate::rank(cluster, seen, view.now, &received, wanted))
+}
+
+/// What a failover by this wish would refuse or do.
+pub fn dry_run(view: &View, name: &ClusterName, wish: &Wish) -> DryRun {
+    let refusals = gate::refusals(view, name, Some(wish));
+    let field = rank(view, name, wish.wanted.as_ref());
+    let ranking = field.as_ref().map(|field| field.ranking.clone()).unwrap_or_default();
+    let mut steps = Vec::new();
+    if let (Some((cluster, seen)), Some(field)) = (view.cluster(name), &field)
+        && let Some(best) = &field.best
+    {
+        let mut recruits = seen.reached(view.now, FRESH);
+        recruits.retain(|server| cluster.primary() != Some(server));
+        let election = Election {
+            candidate: best.clone(),
+            donor: None,
+            target: field.target.clone(),
+            ackers: gate::ackers_for(cluster, best, &recruits, field),
+            acks: gate::wanted_acks(cluster),
+            ranking: ranking.clone(),
+            loss: String::new(),
+            recruits,
+        };
+        let stages = [
+            ("freeze", stage::freeze(cluster)),
+            ("recover", stage::recover(&election)),
+            ("promote", stage::promote(cluster, seen, &election)),
+            ("repoint", stage::repoint(cluster, seen, &election)),
+        ];
+        let named = |stage: &str, step: Planned| {
+            (stage.to_owned(), step.target, step.goal.code().to_owned())
+        };
+        steps = stages
+            .into_iter()
+            .flat_map(|(stage, steps)| steps.into_iter().map(move |step| named(stage, step)))
+            .collect();
+    }
+    DryRun { refusals, ranking, steps }
+}

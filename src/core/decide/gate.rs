@@ -1,0 +1,239 @@
+//! Every reason not to open an attempt, all at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    candidate, coverage,
+    verdict::{self, Verdict},
+    view::{ClusterView, FRESH, View, Wish},
+};
+use crate::{
+    model::{Answer, ClusterName, GtidSet, Micros, Mode, Refusal, ServerName, Tally},
+    state::ClusterState,
+};
+
+/// What would have befallen the primary: decides which fence could be proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Its mysqld is gone; its host answers.
+    Process,
+    /// Its host is gone.
+    Host,
+}
+
+/// Reasons not to open an attempt now, on this tally, for the group itself or for a wish.
+pub fn refusals(view: &View, name: &ClusterName, wish: Option<&Wish>) -> Vec<Refusal> {
+    let Some((cluster, seen)) = view.cluster(name) else {
+        return vec![Refusal::NoPrimary { why: format!("there is no cluster {name}") }];
+    };
+    let mut out = own_doubts(view);
+    out.extend(dead(cluster, seen, wish));
+    out.extend(agreed(view, cluster, seen, wish));
+    out.extend(feasible(view, cluster, seen, Fault::Process, wish));
+    out
+}
+
+/// Reasons not to supersede an attempt past entry 9 whose candidate was lost. The last-failover
+/// interval does not count, and neither do pauses: it is finished, not begun.
+pub fn superseding(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Vec<Refusal> {
+    let mut out = own_doubts(view);
+    out.extend(dead(cluster, seen, None));
+    out.extend(feasible(view, cluster, seen, Fault::Process, None));
+    out
+}
+
+/// Reasons not to replace a primary that runs but is read-only since a restart.
+pub fn without_keys(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Vec<Refusal> {
+    let mut out = own_doubts(view);
+    out.extend(agreed(view, cluster, seen, None));
+    out.extend(feasible(view, cluster, seen, Fault::Process, None));
+    out
+}
+
+/// Reasons that stand before anything has happened, for forecasts.
+pub fn standing(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Vec<Refusal> {
+    agreed(view, cluster, seen, None)
+}
+
+/// The leader's own state.
+fn own_doubts(view: &View) -> Vec<Refusal> {
+    let recent = Micros(1_000_000);
+    let stalled = view.stalled.filter(|(at, _)| view.now.since(*at) < recent);
+    stalled.map(|(_, span)| Refusal::LeaderStalled { span }).into_iter().collect()
+}
+
+/// The two keys.
+fn dead(cluster: &ClusterState, seen: &ClusterView, wish: Option<&Wish>) -> Vec<Refusal> {
+    let Some(primary) = cluster.primary() else {
+        return vec![Refusal::NoPrimary { why: "none was adopted yet".into() }];
+    };
+    let Some(tally) = seen.tally.as_ref().filter(|tally| tally.primary == *primary) else {
+        return vec![Refusal::NotDown { down: 0, needed: 1, voters: 0 }];
+    };
+    let verdict = verdict::count(tally, cluster.epoch, &cluster.definition.policy);
+    let asserted = wish.is_some_and(|wish| wish.asserted_dead);
+    if wish.is_some() && is_up(tally, &verdict) {
+        return vec![Refusal::PrimaryAlive { server: primary.clone() }];
+    }
+    let Verdict { outcome, down, needed, voters, heard_by, .. } = verdict;
+    match outcome {
+        verdict::Outcome::Down => Vec::new(),
+        verdict::Outcome::Unreachable => vec![Refusal::StillHeard { by: heard_by }],
+        verdict::Outcome::Unconfirmed | verdict::Outcome::NotDown if asserted => {
+            match heard_by.is_empty() {
+                true => Vec::new(),
+                false => vec![Refusal::StillHeard { by: heard_by }],
+            }
+        }
+        verdict::Outcome::Unconfirmed => vec![Refusal::NoReplicaReached],
+        verdict::Outcome::NotDown => vec![Refusal::NotDown { down, needed, voters }],
+    }
+}
+
+fn is_up(tally: &Tally, verdict: &Verdict) -> bool {
+    let up = tally.ballots.values().filter(|counted| counted.ballot.answer == Answer::Up);
+    up.count() >= verdict.needed
+}
+
+/// Rules that rest on the agreed state.
+fn agreed(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    wish: Option<&Wish>,
+) -> Vec<Refusal> {
+    let mut out = Vec::new();
+    if let Some(open) = &cluster.attempt {
+        out.push(Refusal::AttemptOpen { epoch: open.epoch() });
+    }
+    let left_ms = cluster.interval_left_ms(view.group.clock_ms);
+    if left_ms > 0 && !wish.is_some_and(|wish| wish.interval_waived) {
+        let minutes = cluster.definition.policy.last_failover_minutes;
+        out.push(Refusal::LastFailoverInterval { left_s: left_ms.div_ceil(1000), minutes });
+    }
+    if wish.is_none() {
+        out.extend(cluster.pause.as_ref().map(|pause| Refusal::Paused { by: pause.by() }));
+        if !cluster.definition.policy.automatic {
+            out.push(Refusal::NotAutomatic);
+        }
+        let pause = Micros::from(cluster.definition.policy.retry_pause_ms).0;
+        let passed = seen.aborted_at.map_or(u64::MAX, |at| view.now.since(at).0);
+        if passed < pause {
+            out.push(Refusal::RetryPause { left_ms: (pause - passed).div_ceil(1000) });
+        }
+    }
+    out
+}
+
+/// Whether an attempt could succeed with what is reached now.
+pub fn feasible(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    fault: Fault,
+    wish: Option<&Wish>,
+) -> Vec<Refusal> {
+    let Some(regime) = cluster.regime() else {
+        return vec![Refusal::NoPrimary { why: "none was adopted yet".into() }];
+    };
+    let mut out = Vec::new();
+    let mut reached = seen.reached(view.now, FRESH);
+    reached.retain(|name| *name != regime.primary);
+    let received: BTreeMap<ServerName, GtidSet> = reached
+        .iter()
+        .filter_map(|name| Some((name.clone(), seen.facts(name, view.now, FRESH)?.received())))
+        .collect();
+    match cluster.definition.mode {
+        Mode::Quorum => out.extend(coverage_refusals(cluster, &reached, &received)),
+        Mode::Fenced => out.extend(fence_refusal(cluster, &regime.primary, fault, wish)),
+        Mode::BestEffort => {}
+    }
+    let wanted = wish.and_then(|wish| wish.wanted.as_ref());
+    let field = candidate::rank(cluster, seen, view.now, &received, wanted);
+    let asked = field.ranking.iter().find(|ranked| Some(&ranked.server) == wanted);
+    match (wanted, asked, &field.best) {
+        (Some(server), None, _) => {
+            let why = "it is not a replica of this cluster".into();
+            out.push(Refusal::CandidateRefused { server: server.clone(), why });
+        }
+        (Some(server), Some(ranked), _) if !ranked.against.is_empty() => {
+            let why = ranked.against.join(", ");
+            out.push(Refusal::CandidateRefused { server: server.clone(), why });
+        }
+        (_, _, None) => {
+            let against = field.ranking.iter();
+            let against = against.map(|r| format!("{}: {}", r.server, r.against.join(", ")));
+            out.push(Refusal::NoCandidate { against: against.collect() });
+        }
+        (_, _, Some(candidate)) => {
+            let left = ackers_for(cluster, candidate, &reached, &field).len();
+            let acks = wanted_acks(cluster);
+            if left < acks as usize {
+                out.push(Refusal::TooFewAckers { candidate: candidate.clone(), left, acks });
+            }
+        }
+    }
+    out
+}
+
+fn coverage_refusals(
+    cluster: &ClusterState,
+    reached: &BTreeSet<ServerName>,
+    received: &BTreeMap<ServerName, GtidSet>,
+) -> Vec<Refusal> {
+    let union = received.values().fold(GtidSet::empty(), |sum, set| sum.union(set));
+    let uncovered = cluster.regimes.iter().find(|regime| {
+        !coverage::is_revoked(regime, reached) || !coverage::is_covered(regime, reached, &union)
+    });
+    let refusal = uncovered.map(|regime| Refusal::NoCoverage {
+        reached: regime.ackers.intersection(reached).cloned().collect(),
+        ackers: regime.ackers.len(),
+        acks: regime.acks,
+    });
+    refusal.into_iter().collect()
+}
+
+fn fence_refusal(
+    cluster: &ClusterState,
+    primary: &ServerName,
+    fault: Fault,
+    wish: Option<&Wish>,
+) -> Option<Refusal> {
+    if wish.is_some_and(|wish| wish.asserted_dead) {
+        return None;
+    }
+    let has_ssh = cluster.definition.server(primary).is_some_and(|server| server.ssh.is_some());
+    let why = match (fault, has_ssh) {
+        (Fault::Process, true) => return None,
+        (Fault::Process, false) => "the definition names no ssh login for it",
+        (Fault::Host, _) => "a host that does not answer cannot be seen dead over ssh",
+    };
+    Some(Refusal::NoFence { server: primary.clone(), why: why.into() })
+}
+
+/// Acknowledgements that a new primary's commits will wait for.
+pub fn wanted_acks(cluster: &ClusterState) -> u32 {
+    match cluster.definition.mode {
+        Mode::Quorum => cluster.definition.acks,
+        Mode::Fenced | Mode::BestEffort => 0,
+    }
+}
+
+/// Servers that would acknowledge `candidate`'s commits: frozen, clean, and defined as ackers.
+pub fn ackers_for(
+    cluster: &ClusterState,
+    candidate: &ServerName,
+    recruits: &BTreeSet<ServerName>,
+    field: &candidate::Field,
+) -> BTreeSet<ServerName> {
+    if wanted_acks(cluster) == 0 {
+        return BTreeSet::new();
+    }
+    let is_clean = |name: &ServerName| {
+        let standing = cluster.members.get(name).map(|member| &member.standing);
+        standing == Some(&crate::state::Standing::Member) && !field.errant.contains_key(name)
+    };
+    let mut ackers = cluster.definition.ackers_of(candidate);
+    ackers.retain(|name| recruits.contains(name) && is_clean(name));
+    ackers
+}

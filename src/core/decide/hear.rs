@@ -1,0 +1,81 @@
+//! Does a replica hear the primary? (SAFETY invariant 3b: the second key.)
+//!
+//! "Receiver running" proves nothing: over a cut line it says so for minutes. What counts is
+//! movement, of heartbeats or of received transactions, as this manager sees it.
+
+use crate::model::{
+    GtidSet, Hearing, Micros, Mono, Observation, Policy, Receiver, ReplicaFacts, ServerDefinition,
+};
+
+/// Movement on one replica's link, as one manager saw it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tracker {
+    /// Heartbeats, received set and identity of the source at the last look.
+    last: Option<(u64, GtidSet, String)>,
+    /// When a look last showed movement.
+    moved: Option<Mono>,
+}
+
+impl Tracker {
+    /// Takes a look into account.
+    pub fn record(&mut self, look: &Observation) {
+        let Ok(facts) = &look.seen else { return };
+        let Some(replica) = &facts.replica else {
+            *self = Self::default();
+            return;
+        };
+        let source = format!("{}:{}", replica.source_host, replica.source_port);
+        let seen = (replica.heartbeats, replica.retrieved.clone(), source);
+        match &self.last {
+            Some(before) if *before == seen => {}
+            Some(before) if before.2 == seen.2 => self.moved = Some(look.at),
+            // A first look shows no movement; grant it the benefit of being heard until the
+            // next ones tell.
+            Some(_) | None => self.moved = Some(look.at),
+        }
+        self.last = Some(seen);
+    }
+
+    /// Whether the replica hears `primary`, by a look no older than two seconds.
+    pub fn judge(
+        &self,
+        look: Option<&Observation>,
+        primary: &ServerDefinition,
+        policy: &Policy,
+        now: Mono,
+    ) -> Hearing {
+        let Some(look) = look.filter(|look| now.since(look.at) <= super::view::FRESH) else {
+            return Hearing::Unknown;
+        };
+        let Ok(facts) = &look.seen else { return Hearing::Unknown };
+        match &facts.replica {
+            None => Hearing::NotListening,
+            Some(replica) => self.judge_link(replica, primary, policy, now),
+        }
+    }
+
+    fn judge_link(
+        &self,
+        replica: &ReplicaFacts,
+        primary: &ServerDefinition,
+        policy: &Policy,
+        now: Mono,
+    ) -> Hearing {
+        if (replica.source_host.as_str(), replica.source_port) != (&*primary.host, primary.port) {
+            return Hearing::NotListening;
+        }
+        match replica.receiver {
+            Receiver::Off => Hearing::NotListening,
+            Receiver::Connecting => Hearing::Disconnected,
+            Receiver::On => {
+                let age = now.since(self.moved.unwrap_or(now));
+                // Two periods, plus the pause between our own looks.
+                let patience = Micros::from(policy.heartbeat_ms).0 * 2;
+                match age.0 < patience {
+                    true => Hearing::Hears { age },
+                    false => Hearing::Silent { age },
+                }
+            }
+        }
+    }
+}

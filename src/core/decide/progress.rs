@@ -1,0 +1,339 @@
+//! What to do next about an open attempt, from its record alone. A new leader finds the same
+//! record and comes to the same answer: there is no other resume code.
+//!
+//! A step not begun is run; begun and lost with its leader, it is run again, and finds its goal
+//! met if it was; failed, it is tried again. Before entry 9 an attempt that gets nowhere is undone;
+//! past it there is only forward, or the next epoch.
+
+use std::collections::BTreeSet;
+
+use super::{
+    candidate, coverage, stage,
+    view::{ClusterView, Move, StepOrder, View, place},
+};
+use crate::{
+    model::{
+        Attempt, Election, GtidSet, Micros, Mode, Mono, Outcome, ServerName, Stage, StepEvidence,
+        StepKind, StepRecord, Term, Token,
+    },
+    state::{ClusterState, Command},
+};
+
+/// Pause before a failed step is tried again.
+const RETRY: Micros = Micros(200_000);
+
+/// How long a stop of a receiver is waited for once nothing depends on it.
+const STRAGGLER: Micros = Micros(1_000_000);
+
+/// Failed runs in a row after which a step before entry 9 counts as impossible.
+const TRIES: usize = 3;
+
+/// Everything the rules below look at.
+struct Case<'a> {
+    view: &'a View,
+    cluster: &'a ClusterState,
+    seen: &'a ClusterView,
+    attempt: &'a Attempt,
+    term: Term,
+}
+
+/// The next moves for the open attempt of a cluster.
+pub fn next(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    attempt: &Attempt,
+    term: Term,
+) -> Vec<Move> {
+    let case = Case { view, cluster, seen, attempt, term };
+    match &attempt.stage {
+        Stage::Freeze => case.freeze(),
+        Stage::Recover { election } => case.recover(election),
+        Stage::Promote { entry } => case.promote(&entry.election),
+        Stage::Repoint { entry } => case.repoint(&entry.election),
+        Stage::Undo { .. } => case.undo(),
+    }
+}
+
+impl Case<'_> {
+    fn freeze(&self) -> Vec<Move> {
+        let fences = || self.steps(|goal| matches!(goal, StepKind::Fence { .. }));
+        let stops = || self.steps(|goal| *goal == StepKind::StopReceiver);
+        let is_fence_first = match self.attempt.mode {
+            Mode::Quorum => false,
+            Mode::Fenced | Mode::BestEffort => true,
+        };
+        let fence = self.fence(&fences().collect::<Vec<_>>());
+        let mut moves: Vec<Move> = fences().filter_map(|step| self.run(step)).collect();
+        if !is_fence_first || fence.is_enough {
+            moves.extend(stops().filter_map(|step| self.run(step)));
+        }
+        let is_settled = stops().all(|step| self.is_settled(step));
+        if let Some(election) = self.elected(fence.is_enough && is_settled) {
+            let steps = stage::recover(&election);
+            return vec![self.propose(Command::Elect {
+                cluster: self.attempt.cluster().clone(),
+                epoch: self.attempt.epoch(),
+                election: Box::new(election),
+                steps,
+                at_us: self.at(),
+            })];
+        }
+        if fence.is_hopeless {
+            return vec![self.give_up("no fence of the old primary could be proved".into())];
+        }
+        if self.is_stuck() {
+            return vec![self.give_up(self.why_not_elected())];
+        }
+        moves
+    }
+
+    /// The election, if the freeze is complete and somebody is eligible.
+    fn elected(&self, is_ready: bool) -> Option<Election> {
+        if !is_ready || !self.is_covered() {
+            return None;
+        }
+        let received = stage::received(self.attempt);
+        let wanted = self.attempt.opening.wanted.as_ref();
+        let field = candidate::rank(self.cluster, self.seen, self.view.now, &received, wanted);
+        let election = stage::elect(self.cluster, self.attempt, &field)?;
+        (election.ackers.len() >= election.acks as usize).then_some(election)
+    }
+
+    fn is_covered(&self) -> bool {
+        match self.attempt.mode {
+            Mode::Fenced | Mode::BestEffort => !stage::received(self.attempt).is_empty(),
+            Mode::Quorum => {
+                let received = stage::received(self.attempt);
+                let recruits: BTreeSet<ServerName> = received.keys().cloned().collect();
+                let union = received.values().fold(GtidSet::empty(), |sum, set| sum.union(set));
+                self.attempt.revokes.iter().all(|regime| {
+                    coverage::is_revoked(regime, &recruits)
+                        && coverage::is_covered(regime, &recruits, &union)
+                })
+            }
+        }
+    }
+
+    fn why_not_elected(&self) -> String {
+        let received = stage::received(self.attempt);
+        let names: Vec<&str> = received.keys().map(ServerName::as_str).collect();
+        let stopped = match names.is_empty() {
+            true => "no receiver was".to_owned(),
+            false => format!("only the receiver(s) of {} were", names.join(", ")),
+        };
+        match self.is_covered() {
+            true => "no frozen server is eligible, or too few could acknowledge its writes".into(),
+            false => format!("{stopped} read back as stopped: that is no coverage"),
+        }
+    }
+
+    fn recover(&self, election: &Election) -> Vec<Move> {
+        let is_mine = |step: &&StepRecord| {
+            matches!(step.goal, StepKind::CatchUp { .. } | StepKind::Apply { .. })
+        };
+        let mut steps = self.attempt.steps.iter().filter(is_mine);
+        let Some(step) = steps.find(|step| step.met().is_none()) else {
+            return vec![self.pass(election)];
+        };
+        if self.is_stuck() || failures(step) >= TRIES {
+            let why = format!("{} could not be brought level", election.candidate);
+            return vec![self.give_up(why)];
+        }
+        let fences = self.steps(|goal| matches!(goal, StepKind::Fence { .. }));
+        fences.chain([step]).filter_map(|step| self.run(step)).collect()
+    }
+
+    fn pass(&self, election: &Election) -> Move {
+        let applied = self.steps(|goal| matches!(goal, StepKind::Apply { .. })).last();
+        let executed = match applied.and_then(StepRecord::met) {
+            Some(StepEvidence::Server { executed, .. }) => executed.clone(),
+            Some(StepEvidence::Host { .. }) | None => GtidSet::empty(),
+        };
+        self.propose(Command::PassPointOfNoReturn {
+            cluster: self.attempt.cluster().clone(),
+            epoch: self.attempt.epoch(),
+            executed,
+            steps: stage::promote(self.cluster, self.seen, election),
+            at_us: self.at(),
+        })
+    }
+
+    fn promote(&self, election: &Election) -> Vec<Move> {
+        let followers = || self.steps(|goal| matches!(goal, StepKind::Follow { .. }));
+        let detach = || self.steps(|goal| *goal == StepKind::Detach);
+        let opens = || self.steps(|goal| matches!(goal, StepKind::OpenForWrites { .. }));
+        let vips = || self.steps(|goal| matches!(goal, StepKind::TakeVip { .. }));
+        let is_open = opens().any(|step| step.met().is_some());
+        // A failing address does not keep the others waiting: upkeep goes on trying.
+        let is_published = vips().all(|step| step.met().is_some() || failures(step) >= TRIES);
+        if is_open && is_published {
+            return vec![self.propose(Command::EnterRepoint {
+                cluster: self.attempt.cluster().clone(),
+                epoch: self.attempt.epoch(),
+                steps: stage::repoint(self.cluster, self.seen, election),
+                at_us: self.at(),
+            })];
+        }
+        let connected = followers().filter(|step| step.met().is_some()).count();
+        let may_open =
+            detach().all(|step| step.met().is_some()) && connected >= election.acks as usize;
+        let mut wanted: Vec<&StepRecord> = detach().chain(followers()).collect();
+        wanted.extend(self.steps(|goal| matches!(goal, StepKind::Fence { .. })));
+        wanted.extend(opens().filter(|_| may_open));
+        wanted.extend(vips().filter(|_| is_open));
+        wanted.into_iter().filter_map(|step| self.run(step)).collect()
+    }
+
+    fn repoint(&self, election: &Election) -> Vec<Move> {
+        let followers = || self.steps(|goal| matches!(goal, StepKind::Follow { .. }));
+        if followers().all(|step| step.met().is_some() || step.has_failed()) {
+            let behind = followers().filter(|step| step.met().is_none());
+            let mut left_behind: BTreeSet<_> = behind.map(|step| step.target.clone()).collect();
+            let others = self.cluster.definition.servers.iter().map(|server| &server.name);
+            let unreached = others.filter(|name| {
+                !election.recruits.contains(*name) && *self.attempt.old_primary.0 != *name.0
+            });
+            left_behind.extend(unreached.cloned());
+            return vec![self.close(Outcome::Promoted { left_behind })];
+        }
+        let fences = self.steps(|goal| matches!(goal, StepKind::Fence { .. }));
+        followers().chain(fences).filter_map(|step| self.run(step)).collect()
+    }
+
+    fn undo(&self) -> Vec<Move> {
+        let resumes = || self.steps(|goal| *goal == StepKind::ResumeReceiver);
+        let wakes = || self.steps(|goal| *goal == StepKind::Wake);
+        let is_over = |step: &StepRecord| step.met().is_some() || failures(step) >= TRIES;
+        if resumes().any(|step| !is_over(step)) {
+            return resumes().filter(|s| !is_over(s)).filter_map(|s| self.run(s)).collect();
+        }
+        if let Some(step) = wakes().find(|step| !is_over(step)) {
+            return self.run(step).into_iter().collect();
+        }
+        let unmet = resumes().chain(wakes()).filter(|step| step.met().is_none());
+        let unfinished = unmet.map(|step| format!("{} on {}", step.goal.code(), step.target));
+        let why = match &self.attempt.stage {
+            Stage::Undo { why } => why.clone(),
+            Stage::Freeze
+            | Stage::Recover { .. }
+            | Stage::Promote { .. }
+            | Stage::Repoint { .. } => String::new(),
+        };
+        vec![self.close(Outcome::Aborted { why, unfinished: unfinished.collect() })]
+    }
+
+    fn steps(&self, is_wanted: impl Fn(&StepKind) -> bool) -> impl Iterator<Item = &StepRecord> {
+        self.attempt.steps.iter().filter(move |step| is_wanted(&step.goal))
+    }
+
+    /// An order to run this step now, unless it is met, running, or failed a moment ago.
+    fn run(&self, step: &StepRecord) -> Option<Move> {
+        order(self.view, self.cluster, self.seen, step, self.term, RETRY)
+    }
+
+    fn fence(&self, fences: &[&StepRecord]) -> Fence {
+        let policy = &self.cluster.definition.policy;
+        let all_met = fences.iter().all(|step| step.met().is_some());
+        let tried_out = fences.iter().all(|s| s.met().is_some() || failures(s) >= TRIES);
+        let is_proved = self.attempt.opening.asserted_dead || (all_met && !fences.is_empty());
+        let waited = self.view.now.since(self.seen.opened_at.unwrap_or(self.seen.progress_at));
+        match self.attempt.mode {
+            Mode::Quorum => Fence {
+                is_enough: all_met
+                    || self.attempt.opening.asserted_dead
+                    || fences.iter().all(|s| s.met().is_some() || s.has_failed())
+                    || waited >= Micros::from(policy.fence_patience_ms),
+                is_hopeless: false,
+            },
+            Mode::Fenced => Fence { is_enough: is_proved, is_hopeless: !is_proved && tried_out },
+            Mode::BestEffort => Fence { is_enough: is_proved || tried_out, is_hopeless: false },
+        }
+    }
+
+    /// Met, failed at least once, or not worth waiting for any longer.
+    fn is_settled(&self, step: &StepRecord) -> bool {
+        let began = self.seen.running.get(&step.id);
+        let waited = began.map(|began| self.view.now.since(*began));
+        step.met().is_some() || step.has_failed() || waited.is_some_and(|w| w >= STRAGGLER)
+    }
+
+    fn is_stuck(&self) -> bool {
+        let budget = Micros::from(self.cluster.definition.policy.progress_budget_ms);
+        self.view.now.since(self.seen.progress_at) >= budget
+    }
+
+    fn give_up(&self, why: String) -> Move {
+        self.propose(Command::Undo {
+            cluster: self.attempt.cluster().clone(),
+            epoch: self.attempt.epoch(),
+            why,
+            steps: stage::undo(self.cluster, self.attempt),
+            at_us: self.at(),
+        })
+    }
+
+    fn close(&self, outcome: Outcome) -> Move {
+        self.propose(Command::CloseAttempt {
+            cluster: self.attempt.cluster().clone(),
+            epoch: self.attempt.epoch(),
+            outcome,
+            at_us: self.at(),
+        })
+    }
+
+    fn propose(&self, command: Command) -> Move {
+        Move::Propose { command: Box::new(command) }
+    }
+
+    fn at(&self) -> Option<Micros> {
+        self.seen.opened_at.map(|opened| self.view.now.since(opened))
+    }
+}
+
+/// Whether the fence lets the freeze go on.
+struct Fence {
+    is_enough: bool,
+    is_hopeless: bool,
+}
+
+/// Failed runs at the end of a step's record.
+fn failures(step: &StepRecord) -> usize {
+    let failed = |run: &&crate::model::StepRun| {
+        run.outcome.as_ref().is_some_and(|outcome| outcome.evidence().is_none())
+    };
+    step.runs.iter().rev().take_while(failed).count()
+}
+
+/// An order to run a step now, unless it is met, running, or failed less than `pause` ago; each
+/// further failure in a row doubles the pause, up to sixteen times.
+pub fn order(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    step: &StepRecord,
+    term: Term,
+    pause: Micros,
+) -> Option<Move> {
+    let ended = seen.ended.get(&step.id);
+    let pause = Micros(pause.0 << failures(step).saturating_sub(1).min(4));
+    let rests = |ended: &Mono| step.has_failed() && view.now.since(*ended) < pause;
+    if step.met().is_some() || seen.running.contains_key(&step.id) || ended.is_some_and(rests) {
+        return None;
+    }
+    let servers = cluster.definition.servers.iter().map(|server| &server.name);
+    let others = servers
+        .filter(|name| **name != step.target)
+        .filter_map(|name| Some((name.clone(), place(cluster, name)?)));
+    let revoked = cluster.attempt.iter().flat_map(|attempt| &attempt.revokes);
+    let order = StepOrder {
+        token: Token { epoch: cluster.epoch, term, seq: step.id.seq },
+        record: step.clone(),
+        place: place(cluster, &step.target)?,
+        others: others.collect(),
+        revoked: revoked.map(|regime| regime.primary.clone()).collect(),
+        deadline: cluster.definition.policy.step_deadline_ms.into(),
+        opened_at: seen.opened_at,
+    };
+    Some(Move::Run { order: Box::new(order) })
+}

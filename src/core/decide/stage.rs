@@ -1,0 +1,151 @@
+//! What each stage of an attempt consists of: the steps that are planned when it is entered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{candidate::Field, gate, view::ClusterView};
+use crate::{
+    model::{
+        Attempt, Election, GtidSet, LinkOptions, Mode, Regime, ServerName, StepEvidence, StepKind,
+    },
+    state::{ClusterState, Planned},
+};
+
+fn planned(target: &ServerName, goal: StepKind) -> Planned {
+    Planned { target: target.clone(), goal }
+}
+
+/// Freeze: stop every receiver, fence every server that is or may be primary.
+pub fn freeze(cluster: &ClusterState) -> Vec<Planned> {
+    let primaries: BTreeSet<_> = cluster.regimes.iter().map(|regime| &regime.primary).collect();
+    let replicas = cluster.definition.servers.iter().filter(|s| !primaries.contains(&s.name));
+    let stops = replicas.map(|server| planned(&server.name, StepKind::StopReceiver));
+    let reachable = primaries
+        .iter()
+        .filter(|name| cluster.definition.server(name).is_some_and(|server| server.ssh.is_some()));
+    let fences = reachable.map(|name| planned(name, StepKind::Fence { vips: cluster.vips() }));
+    stops.chain(fences).collect()
+}
+
+/// The choice among the frozen servers; `None`: nobody is eligible.
+pub fn elect(cluster: &ClusterState, attempt: &Attempt, field: &Field) -> Option<Election> {
+    let candidate = field.best.clone()?;
+    let received = received(attempt);
+    let recruits: BTreeSet<ServerName> = received.keys().cloned().collect();
+    let mine = received.get(&candidate)?;
+    let donor = match field.target.is_subset(mine) {
+        true => None,
+        false => Some(donor(&candidate, &received, &field.target)?),
+    };
+    Some(Election {
+        donor,
+        target: field.target.clone(),
+        ackers: gate::ackers_for(cluster, &candidate, &recruits, field),
+        acks: gate::wanted_acks(cluster),
+        ranking: field.ranking.clone(),
+        loss: loss(cluster.definition.mode),
+        recruits,
+        candidate,
+    })
+}
+
+/// The recruit that holds all the candidate lacks; if no single one does, nobody can donate yet.
+fn donor(
+    candidate: &ServerName,
+    received: &BTreeMap<ServerName, GtidSet>,
+    target: &GtidSet,
+) -> Option<ServerName> {
+    let others = received.iter().filter(|(name, _)| *name != candidate);
+    let missing = |set: &GtidSet| target.minus(set).count();
+    others.min_by_key(|(_, set)| missing(set)).map(|(name, _)| name.clone())
+}
+
+fn loss(mode: Mode) -> String {
+    match mode {
+        Mode::Quorum => "nothing that was acknowledged: the stopped servers hold it all".into(),
+        Mode::Fenced | Mode::BestEffort => "replication is asynchronous: what the old primary \
+            committed and no stopped server received is lost or still on its disk"
+            .into(),
+    }
+}
+
+/// What the frozen servers had received.
+pub fn received(attempt: &Attempt) -> BTreeMap<ServerName, GtidSet> {
+    let frozen = attempt.frozen().into_iter();
+    frozen
+        .filter_map(|(name, evidence)| match evidence {
+            StepEvidence::Server { received, .. } => Some((name, received.clone())),
+            StepEvidence::Host { .. } => None,
+        })
+        .collect()
+}
+
+/// Recover: the candidate gets what it lacks and applies all of it.
+pub fn recover(election: &Election) -> Vec<Planned> {
+    let target = election.target.clone();
+    let catch_up = election.donor.as_ref().map(|donor| {
+        let goal = StepKind::CatchUp { donor: donor.clone(), target: target.clone() };
+        planned(&election.candidate, goal)
+    });
+    let apply = planned(&election.candidate, StepKind::Apply { target: target.clone() });
+    catch_up.into_iter().chain([apply]).collect()
+}
+
+/// Promote: ackers behind the candidate, then writes, then the address.
+pub fn promote(cluster: &ClusterState, view: &ClusterView, election: &Election) -> Vec<Planned> {
+    let candidate = &election.candidate;
+    let mut out = vec![planned(candidate, StepKind::Detach)];
+    out.extend(
+        election.ackers.iter().map(|acker| planned(acker, follow(cluster, view, candidate, true))),
+    );
+    out.push(planned(
+        candidate,
+        StepKind::OpenForWrites {
+            acks: election.acks,
+            ackers: election.ackers.clone(),
+            recruits: election.recruits.clone(),
+        },
+    ));
+    let can_hold = cluster.definition.server(candidate).is_some_and(|s| s.ssh.is_some());
+    if let Some(vip) = cluster.definition.writer.clone().filter(|_| can_hold) {
+        out.push(planned(candidate, StepKind::TakeVip { vip }));
+    }
+    out
+}
+
+/// Repoint: everybody else who was frozen.
+pub fn repoint(cluster: &ClusterState, view: &ClusterView, election: &Election) -> Vec<Planned> {
+    let rest = election.recruits.iter();
+    let rest = rest.filter(|name| **name != election.candidate && !election.ackers.contains(*name));
+    rest.map(|name| planned(name, follow(cluster, view, &election.candidate, false))).collect()
+}
+
+/// Undo: every receiver that may have been stopped runs again, then whoever waits is woken.
+pub fn undo(cluster: &ClusterState, attempt: &Attempt) -> Vec<Planned> {
+    let stopped = attempt
+        .steps
+        .iter()
+        .filter(|step| step.goal == StepKind::StopReceiver && !step.runs.is_empty());
+    let resumes = stopped.map(|step| planned(&step.target, StepKind::ResumeReceiver));
+    let waits = |regime: &&Regime| regime.acks > 0;
+    let primary = cluster.regimes.last().filter(waits);
+    let wake = primary.map(|regime| planned(&regime.primary, StepKind::Wake));
+    resumes.chain(wake).collect()
+}
+
+/// The goal of replicating from `source`. Options are those of any link seen in the cluster, so
+/// that a server without a link gets what its peers have.
+pub fn follow(
+    cluster: &ClusterState,
+    view: &ClusterView,
+    source: &ServerName,
+    acker: bool,
+) -> StepKind {
+    let links = view
+        .observations
+        .values()
+        .filter_map(|look| Some(look.seen.as_ref().ok()?.replica.as_ref()?.options.clone()));
+    let heartbeat_ms = cluster.definition.policy.heartbeat_ms.0;
+    let default = || LinkOptions { heartbeat_ms, ..LinkOptions::default() };
+    let options = links.into_iter().next().unwrap_or_else(default);
+    StepKind::Follow { source: source.clone(), acker, options }
+}

@@ -1,0 +1,242 @@
+//! What is put right outside attempts: returning servers, a restarted primary, misplaced
+//! addresses. One chore per server at a time, each a step in the record like any other.
+
+use super::{
+    gate, progress, stage,
+    view::{ClusterView, FRESH, Move, View},
+};
+use crate::{
+    model::{
+        ClusterName, GtidSet, Micros, Mode, Mono, Receiver, RestartPolicy, ServerFacts, ServerName,
+        StepKind, Term,
+    },
+    state::{ClusterState, Command, Member, Planned, Standing},
+};
+
+/// Pause before a failed chore is tried again.
+const RETRY: Micros = Micros(3_000_000);
+
+/// A primary younger than this that is read-only was restarted, if nobody saw it before.
+const YOUNG_SECONDS: u64 = 600;
+
+/// Moves for a cluster without an open attempt.
+pub fn next(view: &View, cluster: &ClusterState, seen: &ClusterView, term: Term) -> Vec<Move> {
+    let mut moves = Vec::new();
+    match cluster.primary() {
+        None => moves.extend(adopt(view, cluster, seen)),
+        Some(primary) => {
+            moves.extend(identify(view, cluster, seen));
+            for server in cluster.definition.servers.iter().map(|server| &server.name) {
+                moves.extend(chore(view, cluster, seen, primary, server, term));
+            }
+        }
+    }
+    moves
+}
+
+/// Exactly one server takes writes and every other one that is reached follows it.
+pub fn discover(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+) -> Result<ServerName, String> {
+    let mut writable = Vec::new();
+    for server in &cluster.definition.servers {
+        match seen.facts(&server.name, view.now, FRESH) {
+            None => return Err(format!("{} was not reached yet", server.name)),
+            Some(facts) if facts.is_writable() && facts.replica.is_none() => {
+                writable.push(server);
+            }
+            Some(_) => {}
+        }
+    }
+    let primary = match &writable[..] {
+        [one] => *one,
+        [] => return Err("no server takes writes".into()),
+        many => {
+            let names: Vec<&str> = many.iter().map(|server| server.name.as_str()).collect();
+            return Err(format!("several servers take writes: {}", names.join(", ")));
+        }
+    };
+    for server in cluster.definition.servers.iter().filter(|s| s.name != primary.name) {
+        let facts = seen.facts(&server.name, view.now, FRESH);
+        let source = facts.and_then(|facts| facts.replica.as_ref());
+        let source = source.map(|replica| (replica.source_host.as_str(), replica.source_port));
+        if source != Some((&*primary.host, primary.port)) {
+            let found = source.map_or("nobody".into(), |(host, port)| format!("{host}:{port}"));
+            return Err(format!(
+                "{} takes writes, but {} follows {found} instead of {}:{}",
+                primary.name, server.name, primary.host, primary.port
+            ));
+        }
+    }
+    Ok(primary.name.clone())
+}
+
+fn adopt(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Option<Move> {
+    let primary = discover(view, cluster, seen).ok()?;
+    let uuids = seen
+        .observations
+        .iter()
+        .filter_map(|(name, look)| Some((name.clone(), look.seen.as_ref().ok()?.uuid.clone())));
+    Some(propose(Command::Adopt { cluster: name(cluster), primary, uuids: uuids.collect() }))
+}
+
+fn identify(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Option<Move> {
+    let unknown = cluster.members.iter().filter(|(_, member)| member.uuid.is_none());
+    let uuids: std::collections::BTreeMap<_, _> = unknown
+        .filter_map(|(name, _)| {
+            Some((name.clone(), seen.facts(name, view.now, FRESH)?.uuid.clone()))
+        })
+        .collect();
+    (!uuids.is_empty()).then(|| propose(Command::Identify { cluster: name(cluster), uuids }))
+}
+
+/// The chore that one server needs, planned or run.
+fn chore(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    primary: &ServerName,
+    server: &ServerName,
+    term: Term,
+) -> Option<Move> {
+    let present = cluster.chores.get(server);
+    let wanted = wanted(view, cluster, seen, primary, server)?;
+    match (present, wanted) {
+        (_, Wanted::Quarantine(errant)) => Some(propose(Command::Quarantine {
+            cluster: name(cluster),
+            epoch: cluster.epoch,
+            server: server.clone(),
+            errant,
+        })),
+        (Some(step), Wanted::Step(goal)) if step.goal == goal => {
+            progress::order(view, cluster, seen, step, term, RETRY)
+        }
+        (Some(step), Wanted::Step(_)) if seen.running.contains_key(&step.id) => None,
+        (_, Wanted::Step(goal)) => Some(propose(Command::PlanChore {
+            cluster: name(cluster),
+            epoch: cluster.epoch,
+            planned: Planned { target: server.clone(), goal },
+        })),
+    }
+}
+
+enum Wanted {
+    Step(StepKind),
+    Quarantine(GtidSet),
+}
+
+fn wanted(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    primary: &ServerName,
+    server: &ServerName,
+) -> Option<Wanted> {
+    let facts = seen.facts(server, view.now, FRESH)?;
+    let member = cluster.members.get(server)?;
+    if member.uuid.as_ref().is_some_and(|uuid| *uuid != facts.uuid) {
+        return None; // another server behind this address: a person must look
+    }
+    if server == primary {
+        return primary_goal(view, cluster, seen, facts).map(Wanted::Step);
+    }
+    match &member.standing {
+        Standing::Member if facts.is_writable() => Some(Wanted::Step(StepKind::MakeReadOnly)),
+        Standing::Quarantined { .. } if facts.is_writable() => {
+            Some(Wanted::Step(StepKind::MakeReadOnly))
+        }
+        Standing::Member | Standing::Quarantined { .. } => None,
+        Standing::Former { vips_dropped } => {
+            former(view, cluster, seen, primary, (server, facts), *vips_dropped)
+        }
+    }
+}
+
+/// A former primary: read-only first, its addresses gone, then a replica if it is clean.
+fn former(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    primary: &ServerName,
+    (server, facts): (&ServerName, &ServerFacts),
+    vips_dropped: bool,
+) -> Option<Wanted> {
+    if facts.is_writable() {
+        return Some(Wanted::Step(StepKind::MakeReadOnly));
+    }
+    let has_ssh = cluster.definition.server(server).is_some_and(|s| s.ssh.is_some());
+    let was_tried = cluster.chores.get(server).is_some_and(|chore| chore.has_failed());
+    if !vips_dropped && has_ssh && !cluster.vips().is_empty() && !was_tried {
+        return Some(Wanted::Step(StepKind::DropVips { vips: cluster.vips() }));
+    }
+    let theirs = seen.facts(primary, view.now, FRESH).filter(|facts| facts.is_writable())?;
+    let errant = facts.received().minus(&theirs.executed);
+    if !errant.is_empty() {
+        return Some(Wanted::Quarantine(errant));
+    }
+    let may = cluster.definition.policy.rejoin;
+    may.then(|| {
+        let is_acker = cluster.definition.mode == Mode::Quorum
+            && cluster.definition.ackers_of(primary).contains(server);
+        Wanted::Step(stage::follow(cluster, seen, primary, is_acker))
+    })
+}
+
+/// What the primary itself needs.
+fn primary_goal(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    facts: &ServerFacts,
+) -> Option<StepKind> {
+    let regime = cluster.regime()?;
+    if is_restarted(facts, seen.seen_writable, view.now)
+        && cluster.definition.policy.primary_restarted == RestartPolicy::Reopen
+        && cluster.pause.is_none()
+    {
+        return Some(StepKind::OpenForWrites {
+            acks: regime.acks.min(gate::wanted_acks(cluster).max(regime.acks)),
+            ackers: regime.ackers.clone(),
+            recruits: Default::default(),
+        });
+    }
+    let vip = cluster.definition.writer.as_ref()?;
+    let uuid = cluster.members.get(&regime.primary)?.uuid.as_ref();
+    let has_ssh = cluster.definition.server(&regime.primary).is_some_and(|s| s.ssh.is_some());
+    let is_elsewhere = seen.vips.get(&vip.address).is_some_and(|at| at.as_ref().ok() != uuid);
+    (facts.is_writable() && is_elsewhere && has_ssh).then(|| StepKind::TakeVip { vip: vip.clone() })
+}
+
+/// A primary found read-only that nobody made so: it restarted after it was last seen writable, or
+/// it is so young that it restarted in any case.
+pub fn is_restarted(facts: &ServerFacts, seen_writable: Option<Mono>, now: Mono) -> bool {
+    if facts.is_writable() || facts.offline || facts.replica_is_running() {
+        return false;
+    }
+    match seen_writable {
+        Some(at) => facts.uptime_seconds <= now.since(at).0 / 1_000_000 + 1,
+        None => facts.uptime_seconds < YOUNG_SECONDS,
+    }
+}
+
+impl ServerFacts {
+    /// It replicates from somebody right now.
+    pub fn replica_is_running(&self) -> bool {
+        self.replica.as_ref().is_some_and(|replica| replica.receiver != Receiver::Off)
+    }
+}
+
+fn name(cluster: &ClusterState) -> ClusterName {
+    cluster.definition.name.clone()
+}
+
+fn propose(command: Command) -> Move {
+    Move::Propose { command: Box::new(command) }
+}
+
+/// The identity that a member was first seen with.
+pub fn known_uuid<'a>(cluster: &'a ClusterState, server: &ServerName) -> Option<&'a str> {
+    cluster.members.get(server).and_then(|member: &Member| member.uuid.as_deref())
+}

@@ -1,0 +1,307 @@
+//! The next act towards a step's goal, from what the server says now. Pure.
+//!
+//! Steps are goals (SAFETY invariant 10): the same look that ends a step tells whether it had to
+//! be begun. A step repeated by a new leader finds where the old one stopped by looking.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    decide::StepOrder,
+    model::{
+        Applier, GtidSet, LinkOptions, Receiver, ReplicaFacts, ServerFacts, ServerName, StepKind,
+    },
+    ports::SqlAction,
+};
+
+/// What to do after a look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The goal is met.
+    Met,
+    /// Act, then look again.
+    Act(SqlAction),
+    /// The server is on its way; look again.
+    Wait,
+    /// The goal cannot be met by acting here.
+    Impossible(String),
+}
+
+/// Servers that must be looked at, too, before this goal can be judged.
+pub fn witnesses(goal: &StepKind) -> Vec<ServerName> {
+    match goal {
+        StepKind::OpenForWrites { ackers, recruits, .. } => {
+            ackers.union(recruits).cloned().collect()
+        }
+        StepKind::StopReceiver
+        | StepKind::Fence { .. }
+        | StepKind::CatchUp { .. }
+        | StepKind::Apply { .. }
+        | StepKind::Detach
+        | StepKind::Follow { .. }
+        | StepKind::TakeVip { .. }
+        | StepKind::DropVips { .. }
+        | StepKind::ResumeReceiver
+        | StepKind::Wake
+        | StepKind::MakeReadOnly => Vec::new(),
+    }
+}
+
+/// The next act. `acts` counts what was done so far in this run; `seen` holds the witnesses that
+/// answered.
+pub fn next(
+    order: &StepOrder,
+    facts: &ServerFacts,
+    seen: &BTreeMap<ServerName, ServerFacts>,
+    acts: usize,
+) -> Next {
+    match &order.record.goal {
+        StepKind::StopReceiver => match facts.is_receiver_off() {
+            true => Next::Met,
+            false => Next::Act(SqlAction::StopReceiver),
+        },
+        StepKind::CatchUp { donor, target } => catch_up(order, facts, donor, target),
+        StepKind::Apply { target } => apply(facts, target),
+        StepKind::Detach => detach(facts),
+        StepKind::Follow { source, acker, options } => {
+            follow(order, facts, source, *acker, options)
+        }
+        StepKind::OpenForWrites { acks, .. } => open_for_writes(order, facts, seen, *acks),
+        StepKind::ResumeReceiver => match &facts.replica {
+            None => Next::Impossible("it has no source to receive from".into()),
+            Some(replica) if replica.receiver == Receiver::Off => {
+                Next::Act(SqlAction::StartReceiver)
+            }
+            Some(_) => Next::Met,
+        },
+        StepKind::Wake => wake(order, facts, acts),
+        StepKind::MakeReadOnly => harmless(facts).map_or(Next::Met, Next::Act),
+        StepKind::Fence { .. } | StepKind::TakeVip { .. } | StepKind::DropVips { .. } => {
+            Next::Impossible("it acts on the host, not on the server".into())
+        }
+    }
+}
+
+fn catch_up(order: &StepOrder, facts: &ServerFacts, donor: &ServerName, target: &GtidSet) -> Next {
+    if target.is_subset(&facts.received()) {
+        return match facts.is_receiver_off() {
+            true => Next::Met,
+            false => Next::Act(SqlAction::StopReceiver),
+        };
+    }
+    match aim(order, facts, donor, None) {
+        Some(next) => next,
+        None => match facts.replica.as_ref().map(|replica| &replica.receiver) {
+            Some(Receiver::On | Receiver::Connecting) => Next::Wait,
+            Some(Receiver::Off) | None => Next::Act(SqlAction::StartReplica),
+        },
+    }
+}
+
+/// Towards having `source` as source; `None`: it has. What was received is applied before the
+/// source is changed, because changing it throws unapplied events away.
+fn aim(
+    order: &StepOrder,
+    facts: &ServerFacts,
+    source: &ServerName,
+    options: Option<&LinkOptions>,
+) -> Option<Next> {
+    let Some(place) = order.others.get(source) else {
+        return Some(Next::Impossible(format!("server {source} is not defined")));
+    };
+    let address = (place.server.host.as_str(), place.server.port);
+    let change = |options: Option<&LinkOptions>| {
+        Next::Act(SqlAction::ChangeSource {
+            host: place.server.host.clone(),
+            port: place.server.port,
+            account: order.place.server.replication_account.clone(),
+            options: options.cloned(),
+        })
+    };
+    let Some(replica) = &facts.replica else { return Some(change(options)) };
+    if (replica.source_host.as_str(), replica.source_port) == address && replica.auto_position {
+        return None;
+    }
+    if replica.receiver != Receiver::Off {
+        return Some(Next::Act(SqlAction::StopReceiver));
+    }
+    if !replica.retrieved.is_subset(&facts.executed) {
+        return Some(applying(replica));
+    }
+    Some(match replica.applier {
+        Applier::On => Next::Act(SqlAction::StopReplica),
+        Applier::Off | Applier::Broken { .. } => change(None),
+    })
+}
+
+/// Waiting for the applier, or starting it.
+fn applying(replica: &ReplicaFacts) -> Next {
+    match &replica.applier {
+        Applier::On => Next::Wait,
+        Applier::Off => Next::Act(SqlAction::StartApplier),
+        Applier::Broken { code, text } => {
+            Next::Impossible(format!("its applier stopped with error {code}: {text}"))
+        }
+    }
+}
+
+fn apply(facts: &ServerFacts, target: &GtidSet) -> Next {
+    if target.is_subset(&facts.executed) {
+        return Next::Met;
+    }
+    match &facts.replica {
+        Some(replica) => applying(replica),
+        None => Next::Impossible(format!("it has no relay log to get {target} from")),
+    }
+}
+
+fn detach(facts: &ServerFacts) -> Next {
+    let Some(replica) = &facts.replica else {
+        let acknowledges = facts.semi_sync.as_ref().is_some_and(|s| s.replica_enabled);
+        return match acknowledges {
+            true => Next::Act(SqlAction::SetSemiSyncReplica { on: false }),
+            false => Next::Met,
+        };
+    };
+    match (&replica.receiver, &replica.applier) {
+        (Receiver::Off, Applier::Off | Applier::Broken { .. }) => {
+            Next::Act(SqlAction::ForgetSource)
+        }
+        (Receiver::On | Receiver::Connecting, _) | (Receiver::Off, Applier::On) => {
+            Next::Act(SqlAction::StopReplica)
+        }
+    }
+}
+
+fn follow(
+    order: &StepOrder,
+    facts: &ServerFacts,
+    source: &ServerName,
+    acker: bool,
+    options: &LinkOptions,
+) -> Next {
+    if let Some(action) = harmless(facts) {
+        return Next::Act(action);
+    }
+    let is_flagged = |facts: &ServerFacts| {
+        facts.semi_sync.as_ref().is_none_or(|semi_sync| semi_sync.replica_enabled == acker)
+    };
+    let is_off = facts.is_receiver_off();
+    if !is_flagged(facts) && is_off {
+        return Next::Act(SqlAction::SetSemiSyncReplica { on: acker });
+    }
+    if let Some(next) = aim(order, facts, source, Some(options)) {
+        return next;
+    }
+    if !is_flagged(facts) {
+        return Next::Act(SqlAction::StopReceiver);
+    }
+    let Some(replica) = &facts.replica else { return Next::Wait };
+    match (&replica.receiver, &replica.receiver_error, &replica.applier) {
+        (Receiver::Off, Some((code, text)), _) if is_fatal(*code) => {
+            Next::Impossible(format!("its receiver stopped with error {code}: {text}"))
+        }
+        (_, _, Applier::Broken { code, text }) => {
+            Next::Impossible(format!("its applier stopped with error {code}: {text}"))
+        }
+        (Receiver::Off, _, _) | (_, _, Applier::Off) => Next::Act(SqlAction::StartReplica),
+        (Receiver::Connecting, _, Applier::On) => Next::Wait,
+        (Receiver::On, _, Applier::On) => {
+            let is_active = facts.semi_sync.as_ref().is_some_and(|s| s.replica_active);
+            match !acker || is_active {
+                true => Next::Met,
+                false => Next::Wait,
+            }
+        }
+    }
+}
+
+/// The source refused for good: it has purged what is needed, or this server has more than it.
+/// **Source:** MySQL error reference, 1236 and 13114.
+fn is_fatal(code: u32) -> bool {
+    matches!(code, 1236 | 13114)
+}
+
+fn open_for_writes(
+    order: &StepOrder,
+    facts: &ServerFacts,
+    seen: &BTreeMap<ServerName, ServerFacts>,
+    acks: u32,
+) -> Next {
+    let StepKind::OpenForWrites { ackers, recruits, .. } = &order.record.goal else {
+        return Next::Impossible("another step".into());
+    };
+    if let Some(name) = recruits.iter().find(|name| reads_from_revoked(order, name, seen)) {
+        return Next::Impossible(format!("{name} reads from a revoked server again"));
+    }
+    if facts.replica_is_running() {
+        return Next::Impossible("it still receives from another server".into());
+    }
+    let here = (order.place.server.host.as_str(), order.place.server.port);
+    let is_connected = |name: &&ServerName| {
+        seen.get(*name).is_some_and(|facts| {
+            let replica = facts.replica.as_ref();
+            let source = replica.map(|r| (r.source_host.as_str(), r.source_port));
+            let is_on = replica.is_some_and(|r| r.receiver == Receiver::On);
+            let is_active = facts.semi_sync.as_ref().is_some_and(|s| s.replica_active);
+            source == Some(here) && is_on && is_active
+        })
+    };
+    if (ackers.iter().filter(is_connected).count()) < acks as usize {
+        return Next::Wait;
+    }
+    let semi_sync = facts.semi_sync.as_ref();
+    if acks > 0 && !semi_sync.is_some_and(|s| s.source_enabled && s.acks == acks) {
+        return match semi_sync {
+            Some(_) => Next::Act(SqlAction::SetSemiSyncSource { on: true, acks }),
+            None => Next::Impossible("the semi-sync plugins are not there".into()),
+        };
+    }
+    match (facts.read_only || facts.super_read_only, facts.offline) {
+        (true, _) => Next::Act(SqlAction::SetWritable),
+        (false, true) => Next::Act(SqlAction::SetOffline { on: false }),
+        (false, false) => Next::Met,
+    }
+}
+
+fn reads_from_revoked(
+    order: &StepOrder,
+    name: &ServerName,
+    seen: &BTreeMap<ServerName, ServerFacts>,
+) -> bool {
+    let Some(facts) = seen.get(name).filter(|facts| !facts.is_receiver_off()) else {
+        return false;
+    };
+    let Some(replica) = &facts.replica else { return false };
+    let revoked = order.revoked.iter().filter_map(|name| order.others.get(name));
+    revoked.into_iter().any(|place| {
+        (place.server.host.as_str(), place.server.port)
+            == (replica.source_host.as_str(), replica.source_port)
+    })
+}
+
+fn wake(order: &StepOrder, facts: &ServerFacts, acts: usize) -> Next {
+    let waiting = facts.semi_sync.as_ref().map_or(0, |semi_sync| semi_sync.waiting);
+    match (facts.is_writable(), acts, waiting) {
+        (false, _, _) => Next::Met,
+        (true, 0, _) => Next::Act(SqlAction::WriteMarker { step: order.record.id }),
+        (true, _, 0) => Next::Met,
+        (true, _, _) => Next::Wait,
+    }
+}
+
+/// The next act that takes the power to acknowledge from a server that may have clients: they are
+/// cut first, because whoever waits when semi-sync is switched off is answered OK (SAFETY section
+/// 3, measured).
+fn harmless(facts: &ServerFacts) -> Option<SqlAction> {
+    let is_source = facts.semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.source_enabled);
+    if (is_source || !facts.read_only) && !facts.offline {
+        return Some(SqlAction::SetOffline { on: true });
+    }
+    if is_source {
+        return Some(SqlAction::SetSemiSyncSource { on: false, acks: 0 });
+    }
+    if !facts.super_read_only {
+        return Some(SqlAction::SetReadOnly);
+    }
+    facts.offline.then_some(SqlAction::SetOffline { on: false })
+}

@@ -1,0 +1,275 @@
+//! Carries values between the decisions and the world: builds the view, asks the core what to do,
+//! and does it. Decides nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, SystemTime},
+};
+
+use conclave_core::{
+    decide::{self, Move, StepOrder, View},
+    model::{ClusterName, ManagerId, Mono, StepOutcome, Term},
+    ports::{Clock, ProposeError},
+    state::Command,
+    step,
+};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+
+use super::{
+    ballot::Booths,
+    live::{Frame, Live},
+    ports::{self, World},
+};
+use crate::{
+    adapters::clock::SystemClock,
+    raft::{Leadership, Node},
+};
+
+/// Longest pause between two ticks while something is going on, and while nothing is.
+const BUSY: Duration = Duration::from_millis(10);
+const CALM: Duration = Duration::from_millis(250);
+
+/// How long a confirmation of leadership may take.
+const CONFIRM: Duration = Duration::from_millis(500);
+
+/// The loop of one manager.
+pub struct Loop {
+    node: Node,
+    live: Live,
+    booths: Booths,
+    world: World,
+    leading: Option<Leading>,
+    /// One proposal at a time for each cluster: the next tick sees what it changed.
+    proposing: BTreeSet<Option<ClusterName>>,
+    tasks: JoinSet<Done>,
+    said: BTreeMap<ClusterName, String>,
+}
+
+/// This manager leads, confirmed by a majority at the beginning of the term.
+struct Leading {
+    term: Term,
+    advanced_at: Mono,
+    clock_ms: u64,
+}
+
+enum Done {
+    Proposed(Option<ClusterName>),
+    Step,
+}
+
+impl Loop {
+    /// A loop that has not begun.
+    pub fn new(node: Node, live: Live, booths: Booths, world: World) -> Self {
+        Self {
+            node,
+            live,
+            booths,
+            world,
+            leading: None,
+            proposing: BTreeSet::new(),
+            tasks: JoinSet::new(),
+            said: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until `stop` changes.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut state = self.node.state();
+        let mut leadership = self.node.leadership();
+        let mut pause = CALM;
+        loop {
+            tokio::select! {
+                () = self.live.wake.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+                _ = leadership.changed() => {}
+                changed = state.changed() => {
+                    if changed.is_err() { break }
+                    let group = state.borrow_and_update().clone();
+                    self.live.agreed(&group, SystemClock.now());
+                }
+                Some(done) = self.tasks.join_next() => self.joined(done),
+                _ = stop.changed() => break,
+            }
+            while let Some(done) = self.tasks.try_join_next() {
+                self.joined(done);
+            }
+            let now = leadership.borrow_and_update().clone();
+            self.follow_leadership(&now).await;
+            pause = self.tick();
+        }
+        self.tasks.shutdown().await;
+    }
+
+    fn joined(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        match done {
+            Ok(Done::Proposed(cluster)) => {
+                self.proposing.remove(&cluster);
+            }
+            Ok(Done::Step) => {}
+            Err(error) => tracing::error!(%error, "a task of the leader ended by a panic"),
+        }
+    }
+
+    /// A new leader acts only once a majority has confirmed it and its state is the newest.
+    async fn follow_leadership(&mut self, now: &Leadership) {
+        if !now.is_me {
+            if self.leading.take().is_some() {
+                tracing::info!(term = now.term, "this manager leads no more");
+            }
+            return;
+        }
+        let term = Term(now.term);
+        if self.leading.as_ref().is_some_and(|leading| leading.term == term) {
+            return;
+        }
+        self.leading = None;
+        match timeout(CONFIRM, self.node.confirm_leadership(CONFIRM)).await {
+            Ok(Ok(confirmed)) if confirmed == now.term => {
+                tracing::info!(term = now.term, "this manager leads");
+                let group = self.node.state().borrow().clone();
+                let at = SystemClock.now();
+                self.live.agreed(&group, at);
+                let clock_ms = group.clock_ms;
+                self.leading = Some(Leading { term, advanced_at: at, clock_ms });
+            }
+            Ok(Ok(_)) | Ok(Err(_)) | Err(_) => {}
+        }
+    }
+
+    /// What decisions may look at, now.
+    fn view(&mut self) -> View {
+        let now = SystemClock.now();
+        let group = self.node.state().borrow().clone();
+        let mut advanced_at = now;
+        if let Some(leading) = &mut self.leading {
+            if leading.clock_ms != group.clock_ms {
+                leading.clock_ms = group.clock_ms;
+                leading.advanced_at = now;
+            }
+            advanced_at = leading.advanced_at;
+        }
+        let voters = self.node.status().voters.keys().map(|id| ManagerId(*id)).collect();
+        let term = self.leading.as_ref().map(|leading| leading.term);
+        self.live.view(Frame { term, voters, group, now, advanced_at, wall_ms: wall_ms() })
+    }
+
+    /// One tick; returns how long to wait for the next one at most.
+    fn tick(&mut self) -> Duration {
+        if self.leading.is_none() {
+            return CALM;
+        }
+        let view = self.view();
+        for next in decide::tick(&view) {
+            self.perform(&view, next);
+        }
+        let is_busy = view.clusters.iter().any(|(name, seen)| {
+            let open = view.group.clusters.get(name).and_then(|c| c.attempt.as_ref());
+            seen.doubt.is_some() || seen.wish.is_some() || open.is_some()
+        });
+        if is_busy { BUSY } else { CALM }
+    }
+
+    fn perform(&mut self, view: &View, next: Move) {
+        match next {
+            Move::Ask { cluster, primary } => {
+                let Some(state) = view.group.clusters.get(&cluster) else { return };
+                let now = SystemClock.now();
+                let question = self.live.question(state, &primary, &view.voters, now);
+                self.booths.ask(&self.live, &question);
+            }
+            Move::Propose { command } => self.propose(*command),
+            Move::Run { order } => self.run_step(*order),
+            Move::Say { cluster, sentence, answers_wish } => {
+                if answers_wish {
+                    self.live.answer_wish(&cluster, &sentence);
+                }
+                if self.said.get(&cluster) != Some(&sentence) {
+                    tracing::info!(%cluster, "{sentence}");
+                    self.said.insert(cluster, sentence);
+                }
+            }
+        }
+    }
+
+    fn propose(&mut self, command: Command) {
+        let cluster = cluster_of(&command);
+        if !self.proposing.insert(cluster.clone()) {
+            return;
+        }
+        let (node, live) = (self.node.clone(), self.live.clone());
+        self.tasks.spawn(async move {
+            let code = command.code();
+            tracing::debug!(command = code, "propose");
+            match ports::propose(&node, command).await {
+                Ok(reply) => tracing::info!(command = code, %reply, "agreed"),
+                Err(ProposeError::Rejected(rejection)) => {
+                    tracing::warn!(command = code, %rejection, "rejected");
+                }
+                Err(error @ (ProposeError::NotLeader | ProposeError::Unknown(_))) => {
+                    tracing::warn!(command = code, %error, "not agreed");
+                }
+            }
+            live.wake.notify_one();
+            Done::Proposed(cluster)
+        });
+    }
+
+    fn run_step(&mut self, order: StepOrder) {
+        let (cluster, id) = (order.place.cluster.clone(), order.record.id);
+        self.live.step_began(&cluster, id, SystemClock.now());
+        let (world, live) = (self.world.clone(), self.live.clone());
+        self.tasks.spawn(async move {
+            let (goal, target) = (order.record.goal.code(), order.record.target.clone());
+            tracing::info!(%cluster, step = %id, goal, server = %target, "step begins");
+            let began = SystemClock.now();
+            let end = step::run(&world, &order).await;
+            let took = SystemClock.now().since(began);
+            log_end(&end, &format!("{cluster} step {id} {goal} on {target}, {took}"));
+            live.step_ended(&cluster, id, SystemClock.now());
+            Done::Step
+        });
+    }
+}
+
+fn log_end(end: &step::End, what: &str) {
+    match end {
+        step::End::Recorded(StepOutcome::Done { .. }) => tracing::info!("{what}: done"),
+        step::End::Recorded(StepOutcome::FoundDone { .. }) => {
+            tracing::info!("{what}: found done");
+        }
+        step::End::Recorded(StepOutcome::Failed { why }) => tracing::warn!("{what}: {why}"),
+        step::End::Recorded(StepOutcome::Unknown { why }) => {
+            tracing::warn!("{what}: outcome unknown: {why}");
+        }
+        step::End::NotBegun(error) => tracing::warn!("{what}: not begun: {error}"),
+        step::End::NotRecorded(_, error) => tracing::warn!("{what}: not recorded: {error}"),
+    }
+}
+
+fn cluster_of(command: &Command) -> Option<ClusterName> {
+    match command {
+        Command::ApplyDefinition { definition, .. } => Some(definition.name.clone()),
+        Command::RemoveCluster { cluster }
+        | Command::Pause { cluster, .. }
+        | Command::Resume { cluster }
+        | Command::Adopt { cluster, .. }
+        | Command::Identify { cluster, .. }
+        | Command::OpenAttempt { cluster, .. }
+        | Command::BeginStep { cluster, .. }
+        | Command::EndStep { cluster, .. }
+        | Command::Elect { cluster, .. }
+        | Command::PassPointOfNoReturn { cluster, .. }
+        | Command::EnterRepoint { cluster, .. }
+        | Command::Undo { cluster, .. }
+        | Command::CloseAttempt { cluster, .. }
+        | Command::PlanChore { cluster, .. }
+        | Command::Quarantine { cluster, .. } => Some(cluster.clone()),
+        Command::AdvanceTime { .. } => None,
+    }
+}
+
+/// Milliseconds since 1970, for people only; zero if the clock says less.
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
+}

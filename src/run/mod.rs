@@ -1,0 +1,153 @@
+//! One manager, running: the loops that carry values between the core, the log and the world.
+//! They decide nothing.
+//!
+//! ```text
+//!   probe ---> live <--- ballot (other managers)
+//!                |
+//!             leader: view -> decide::tick -> moves -> log, steps, questions
+//! ```
+
+// Loops rest and look at the clock; decisions get the time as a value.
+#![allow(clippy::disallowed_methods)]
+
+pub mod ballot;
+pub mod desk;
+pub mod leader;
+pub mod live;
+pub mod ports;
+pub mod probe;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use conclave_core::{
+    model::{ManagerId, Micros},
+    ports::Clock,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+use crate::{
+    adapters::{
+        clock::SystemClock,
+        mysql::{MysqlPort, MysqlPortOptions},
+        secrets::Secrets,
+        ssh::{SshPort, SshPortOptions},
+    },
+    api,
+    config::{ManagerConfig, Security},
+    raft::{self, Node, NodeOptions, Timings},
+    tls::Tls,
+};
+
+/// Runs a manager until it is told to stop or must stop.
+///
+/// # Errors
+/// It could not start, or its storage failed: one sentence with what to do.
+pub async fn manager(config: ManagerConfig) -> anyhow::Result<()> {
+    let secrets = Arc::new(Secrets::load(&config.secrets)?);
+    let tls = match &config.security {
+        Security::Insecure => None,
+        Security::Tls(files) => Some(files.load()?),
+    };
+    let listener = raft::listen(config.listen)?;
+    let node = Node::start(NodeOptions {
+        id: config.id.0,
+        dir: config.data_dir.clone(),
+        timings: Timings {
+            heartbeat: config.raft.heartbeat,
+            election_min: config.raft.election_min,
+            election_max: config.raft.election_max,
+            ..Timings::default()
+        },
+        compaction: raft::Compaction::default(),
+        tls: tls.as_ref().map(Tls::client),
+    })
+    .await?;
+    let mysql = Arc::new(MysqlPort::new(MysqlPortOptions::default(), secrets.clone()));
+    let remote = Arc::new(SshPort::new(SshPortOptions::default(), secrets));
+    let live = live::Live::new(ManagerId(node.id()), SystemClock.now());
+    let booths = ballot::Booths::new(node.clone(), tls.as_ref().map(Tls::client));
+    let world = ports::World::new(mysql.clone(), remote.clone(), node.clone(), live.clone());
+
+    let (stopper, stop) = watch::channel(false);
+    let leader = leader::Loop::new(node.clone(), live.clone(), booths.clone(), world);
+    let probes = probe::Supervisor { live: live.clone(), mysql, booths, me: node.id() };
+    let leader = tokio::spawn(leader.run(stop.clone()));
+    let probes = tokio::spawn(probes.run(node.state(), stop.clone()));
+    let warmer = tokio::spawn(warm(remote, node.clone(), stop.clone()));
+    let pulse = tokio::spawn(pulse(live.clone(), stop.clone()));
+
+    let desk = Arc::new(desk::Office::new(node.clone(), live.clone()));
+    let admin = api::grpc::service(desk, tls.as_ref().map(Tls::client));
+    let mut server = raft::server(tls.as_ref().map(Tls::server))?;
+    let router = server
+        .add_service(node.service())
+        .add_service(ballot::Booth::service(node.clone(), live))
+        .add_service(admin);
+    tracing::info!(manager = node.id(), rack = %config.rack, listen = %config.listen, "running");
+    let mut stopped = stop.clone();
+    let serving = router.serve_with_incoming_shutdown(listener, async move {
+        // The sender going away means the same.
+        let _ = stopped.changed().await;
+    });
+    let serving = tokio::spawn(serving);
+
+    let end = until_told(&node).await;
+    tracing::info!("stopping");
+    stopper.send_replace(true);
+    for task in [leader, probes, warmer, pulse] {
+        task.await.context("join a loop of the manager")?;
+    }
+    node.shutdown().await;
+    // Standing calls of other managers would hold an orderly end up for ever.
+    let served = tokio::time::timeout(Duration::from_secs(1), serving).await;
+    if let Ok(result) = served {
+        result.context("join the server")?.context("serve")?;
+    }
+    end
+}
+
+/// Waits for a signal, or for the log to fail.
+async fn until_told(node: &Node) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        why = node.fatal().raised() => Err(anyhow::anyhow!("{why}")),
+    }
+}
+
+/// Beats, so that a stall of this process is noticed by the gap.
+async fn pulse(live: live::Live, mut stop: watch::Receiver<bool>) {
+    let beat = || live.beat(SystemClock.now());
+    loop {
+        beat();
+        tokio::select! {
+            () = SystemClock.sleep(Micros(live::PULSE.0)) => {}
+            _ = stop.changed() => return,
+        }
+    }
+}
+
+/// Keeps sessions to the hosts open, so that a failover finds them open.
+async fn warm(remote: Arc<SshPort>, node: Node, mut stop: watch::Receiver<bool>) {
+    loop {
+        let group = node.state().borrow().clone();
+        for cluster in group.clusters.values() {
+            for server in &cluster.definition.servers {
+                let at = conclave_core::decide::view::place(cluster, &server.name);
+                if let Some(at) = at.filter(|at| at.server.ssh.is_some()) {
+                    remote.warm(&at);
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(5)) => {}
+            _ = stop.changed() => return,
+        }
+    }
+}

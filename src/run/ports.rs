@@ -1,0 +1,88 @@
+//! The core's ports, bundled for the step runner.
+
+use std::sync::Arc;
+
+use conclave_core::{
+    model::ClusterName,
+    ports::{Clock, Consensus, Ports, ProposeError},
+    state::{Command, Reply},
+};
+
+use super::live::Live;
+use crate::{
+    adapters::{clock::SystemClock, mysql::MysqlPort, ssh::SshPort},
+    raft::{Node, node},
+};
+
+/// The Raft log, as the step runner sees it.
+#[derive(Clone)]
+pub struct Log {
+    node: Node,
+}
+
+impl Consensus for Log {
+    async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
+        propose(&self.node, command).await
+    }
+}
+
+/// Proposes, and takes a rejection by the state machine for the error that it is.
+///
+/// # Errors
+/// See [`ProposeError`].
+pub async fn propose(node: &Node, command: Command) -> Result<Reply, ProposeError> {
+    match node.propose(command).await {
+        Ok(Reply::Rejected { rejection }) => Err(ProposeError::Rejected(rejection)),
+        Ok(reply) => Ok(reply),
+        Err(node::ProposeError::NotLeader { .. }) => Err(ProposeError::NotLeader),
+        Err(
+            error @ (node::ProposeError::NoQuorum
+            | node::ProposeError::TooLarge { .. }
+            | node::ProposeError::Unknown { .. }
+            | node::ProposeError::Fatal { .. }),
+        ) => Err(ProposeError::Unknown(error.to_string())),
+    }
+}
+
+/// Everything a step needs, for real.
+#[derive(Clone)]
+pub struct World {
+    mysql: Arc<MysqlPort>,
+    remote: Arc<SshPort>,
+    log: Log,
+    live: Live,
+}
+
+impl World {
+    /// Bundles the adapters.
+    pub fn new(mysql: Arc<MysqlPort>, remote: Arc<SshPort>, node: Node, live: Live) -> Self {
+        Self { mysql, remote, log: Log { node }, live }
+    }
+}
+
+impl Ports for World {
+    type Mysql = MysqlPort;
+    type Remote = SshPort;
+    type Consensus = Log;
+    type Clock = SystemClock;
+
+    fn mysql(&self) -> &MysqlPort {
+        &self.mysql
+    }
+
+    fn remote(&self) -> &SshPort {
+        &self.remote
+    }
+
+    fn consensus(&self) -> &Log {
+        &self.log
+    }
+
+    fn clock(&self) -> &SystemClock {
+        &SystemClock
+    }
+
+    fn progressed(&self, cluster: &ClusterName) {
+        self.live.progressed(cluster, SystemClock.now());
+    }
+}

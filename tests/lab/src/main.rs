@@ -1,0 +1,17 @@
+//! `conclave-lab`: real MySQL servers and hosts on racks, from the command line.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::run(cli::Cli::parse()) {
+        Ok(code) => code,
+        Err(err) => {
+            eprintln!("conclave-lab: {err}");
+            ExitCode::FAILURE
+        }
+    }
+}
