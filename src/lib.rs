@@ -1,5 +1,6 @@
 //! Conclave: failover for MySQL and MariaDB replication, decided by a quorum of managers.
 
+pub mod api;
 pub mod config;
 #[cfg(test)]
 mod golden;

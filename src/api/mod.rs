@@ -6,6 +6,7 @@
 //!   record before, after --follow--> sentences of progress
 //! ```
 
+pub mod advice;
 pub mod build;
 pub mod catalogue;
 pub mod client;

@@ -1,13 +1,49 @@
 //! What happened in one attempt? From its record alone, so that any manager can tell, with the
 //! leaders of that time gone.
 
-use conclave_core::model::{Answer, Attempt, Election, Mode, Outcome, Stage, StepKind, StepRun};
+use conclave_core::{
+    model::{
+        Answer, Attempt, ClusterName, Election, Epoch, Mode, Outcome, Stage, StepKind, StepRun,
+    },
+    state::{ClusterState, GroupState},
+};
 
 use super::{
     build,
     document::{ElectionDocument, FORMAT, Moment, ReportDocument},
     sentence,
 };
+
+/// The attempt that an operator means: an id such as `app1-7`, a cluster (its newest attempt), or
+/// nothing (the newest of all).
+///
+/// # Errors
+/// One sentence.
+pub fn find<'g>(group: &'g GroupState, what: &str) -> Result<&'g Attempt, String> {
+    let newest = |cluster: &'g ClusterState| cluster.attempt.as_ref().or(cluster.history.back());
+    if what.is_empty() {
+        let all = group.clusters.values().filter_map(newest);
+        let last = all.max_by_key(|attempt| attempt.opening.wall_ms);
+        return last.ok_or_else(|| "no attempt was ever made".into());
+    }
+    if let Some(cluster) = group.clusters.get(&ClusterName::from(what)) {
+        return newest(cluster).ok_or_else(|| format!("no attempt was ever made for {what}"));
+    }
+    let id = what.rsplit_once('-').and_then(|(name, epoch)| Some((name, epoch.parse().ok()?)));
+    let Some((name, epoch)) = id else {
+        return Err(format!("there is no cluster {what}, and an attempt's id reads like app1-7"));
+    };
+    let cluster = group.clusters.get(&ClusterName::from(name));
+    let cluster = cluster.ok_or_else(|| format!("there is no cluster {name}"))?;
+    cluster.attempt_of(Epoch(epoch)).ok_or_else(|| {
+        let kept = cluster.history.iter().chain(&cluster.attempt);
+        let kept: Vec<String> = kept.map(|attempt| attempt.id.to_string()).collect();
+        match kept.is_empty() {
+            true => format!("no attempt was ever made for {name}"),
+            false => format!("there is no attempt {what}; on record: {}", kept.join(", ")),
+        }
+    })
+}
 
 /// The report of an attempt, open or closed.
 pub fn document(attempt: &Attempt) -> ReportDocument {
@@ -124,16 +160,15 @@ fn timeline(attempt: &Attempt) -> Vec<Moment> {
     for mark in &attempt.marks {
         let at = mark.at_us.and_then(|at| i64::try_from(at.0).ok());
         let what = sentence::stage(&mark.what).to_owned();
-        rows.push(((at, rank_of_mark(&mark.what), 0), Moment { at_us: at, term: mark.term.0, what }));
+        rows.push((
+            (at, rank_of_mark(&mark.what), 0),
+            Moment { at_us: at, term: mark.term.0, what },
+        ));
     }
     for step in &attempt.steps {
         for run in &step.runs {
             let at = run.ended_at_us.and_then(|at| i64::try_from(at.0).ok());
-            let what = format!(
-                "{}: {}",
-                sentence::goal(&step.target, &step.goal),
-                ending(run)
-            );
+            let what = format!("{}: {}", sentence::goal(&step.target, &step.goal), ending(run));
             let key = (at, rank_of_step(&step.goal), run.begun);
             rows.push((key, Moment { at_us: at, term: run.term.0, what }));
         }
@@ -182,7 +217,7 @@ fn rank_of_step(goal: &StepKind) -> u8 {
         StepKind::StopReceiver | StepKind::Fence { .. } => 1,
         StepKind::CatchUp { .. } | StepKind::Apply { .. } => 3,
         StepKind::Detach | StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } => 5,
-        StepKind::Follow { .. } | StepKind::DropVip { .. } | StepKind::MakeReadOnly => 7,
+        StepKind::Follow { .. } | StepKind::DropVips { .. } | StepKind::MakeReadOnly => 7,
         StepKind::ResumeReceiver | StepKind::Wake => 9,
     }
 }

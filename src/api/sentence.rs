@@ -111,7 +111,9 @@ pub fn goal(target: &ServerName, goal: &StepKind) -> String {
         StepKind::StopReceiver => format!("stop the receiver of {target} and read it back"),
         StepKind::Fence { vips } => match vips[..] {
             [] => format!("fence {target} over SSH: mysqld killed for good"),
-            [..] => format!("fence {target} over SSH: mysqld killed for good, {} dropped", list(vips)),
+            [..] => {
+                format!("fence {target} over SSH: mysqld killed for good, {} dropped", list(vips))
+            }
         },
         StepKind::CatchUp { donor, target: set } => {
             format!("{target} receives what it lacks from {donor}, up to {}", short(set))
@@ -125,12 +127,11 @@ pub fn goal(target: &ServerName, goal: &StepKind) -> String {
         StepKind::OpenForWrites { acks: 0, ackers: _, recruits: _ } => {
             format!("open {target} for writes, without semi-synchronous replication")
         }
-        StepKind::OpenForWrites { acks, ackers, recruits: _ } => format!(
-            "open {target} for writes; {acks} of {} acknowledge each commit",
-            names(ackers)
-        ),
+        StepKind::OpenForWrites { acks, ackers, recruits: _ } => {
+            format!("open {target} for writes; {acks} of {} acknowledge each commit", names(ackers))
+        }
         StepKind::TakeVip { vip } => format!("{target} takes the address {}", vip.address),
-        StepKind::DropVip { vip } => format!("{target} drops the address {}", vip.address),
+        StepKind::DropVips { vips } => format!("{target} drops the addresses {}", list(vips)),
         StepKind::ResumeReceiver => format!("start the receiver of {target} again"),
         StepKind::Wake => format!("release the sessions on {target} that wait in vain"),
         StepKind::MakeReadOnly => format!("make {target} read-only, its clients cut first"),
@@ -245,9 +246,10 @@ pub fn outcome(attempt: &Attempt) -> (&'static str, String) {
         },
         Some(Outcome::Superseded { by }) => (
             "superseded",
-            format!("the new primary was lost on the way; attempt {by} went on", by = {
-                format_args!("{}-{by}", attempt.id.cluster).to_string()
-            }),
+            format!(
+                "the new primary was lost on the way; attempt {by} went on",
+                by = { format_args!("{}-{by}", attempt.id.cluster).to_string() }
+            ),
         ),
     }
 }
@@ -257,7 +259,11 @@ pub fn regime(regime: &Regime) -> String {
     match regime.acks {
         0 => format!("{}, asynchronous", regime.primary),
         acks => {
-            format!("{}, {acks} of {} acknowledged each commit", regime.primary, names(&regime.ackers))
+            format!(
+                "{}, {acks} of {} acknowledged each commit",
+                regime.primary,
+                names(&regime.ackers)
+            )
         }
     }
 }

@@ -109,7 +109,8 @@ fn vips(cluster: &ClusterState, seen: &ClusterView) -> Vec<VipDocument> {
     let all = writers.chain(readers).map(|(vip, role)| {
         let (at, why) = match seen.vips.get(&vip.address) {
             Some(Ok(uuid)) => {
-                let known = |member: &conclave_core::state::Member| member.uuid.as_ref() == Some(uuid);
+                let known =
+                    |member: &conclave_core::state::Member| member.uuid.as_ref() == Some(uuid);
                 let owner = cluster.members.iter().find(|(_, member)| known(member));
                 match owner {
                     Some((name, _)) => (Some(name.to_string()), String::new()),

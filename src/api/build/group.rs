@@ -1,20 +1,29 @@
 //! How is the group of managers?
 
-use conclave_core::model::{ManagerId, Micros};
+use std::time::Duration;
 
-use crate::api::{
-    desk::{RaftFacts, Role, Seat, crowded_rack},
-    document::{GroupDocument, Health, ManagerDocument},
+use conclave_core::model::Micros;
+
+use crate::{
+    api::{
+        desk::crowded_rack,
+        document::{GroupDocument, Health, ManagerDocument},
+    },
+    raft::{MemberNode, Role, Status},
 };
 
 /// A manager that the leader has not heard for longer is shown as silent.
-const SILENT: Micros = Micros(1_000_000);
+const SILENT: Duration = Duration::from_secs(1);
 
-pub(super) fn document(raft: &RaftFacts, me: ManagerId) -> GroupDocument {
-    let voters = raft.voters();
-    let quorum = voters.len() / 2 + 1;
-    let managers: Vec<ManagerDocument> =
-        raft.members.iter().map(|(id, seat)| manager(raft, me, *id, seat)).collect();
+pub(super) fn document(raft: &Status) -> GroupDocument {
+    let quorum = raft.voters.len() / 2 + 1;
+    let voters = raft.voters.iter().map(|member| (member, true));
+    let learners = raft.learners.iter().map(|member| (member, false));
+    let mut managers: Vec<ManagerDocument> = voters
+        .chain(learners)
+        .map(|((id, node), is_voter)| manager(raft, *id, node, is_voter))
+        .collect();
+    managers.sort_by_key(|manager| manager.id);
     let (critical, warnings) = warnings(raft, &managers, quorum);
     let health = match (critical.is_empty(), warnings.is_empty()) {
         (false, _) => Health::Critical,
@@ -22,10 +31,10 @@ pub(super) fn document(raft: &RaftFacts, me: ManagerId) -> GroupDocument {
         (true, true) => Health::Ok,
     };
     GroupDocument {
-        id: raft.group.clone().unwrap_or_default(),
+        id: raft.group.map(|group| group.to_string()).unwrap_or_default(),
         health,
         warnings: critical.into_iter().chain(warnings).collect(),
-        leader: raft.leader.map(|leader| leader.0),
+        leader: raft.leader.as_ref().map(|leader| leader.id),
         term: raft.term,
         quorum,
         last_log: raft.last_log,
@@ -35,55 +44,68 @@ pub(super) fn document(raft: &RaftFacts, me: ManagerId) -> GroupDocument {
     }
 }
 
-fn manager(raft: &RaftFacts, me: ManagerId, id: ManagerId, seat: &Seat) -> ManagerDocument {
+fn manager(raft: &Status, id: u64, node: &MemberNode, is_voter: bool) -> ManagerDocument {
     let follower = raft.followers.get(&id);
-    let heard = follower.and_then(|follower| follower.heard);
-    let i_lead = raft.role == Role::Leader;
-    let role = match (raft.leader == Some(id), id == me, i_lead) {
+    let heard = follower.and_then(|follower| follower.last_ack);
+    let is_leader = raft.leader.as_ref().is_some_and(|leader| leader.id == id);
+    let role = match (is_leader, id == raft.id, raft.role) {
         (true, _, _) => "leader",
-        (false, true, _) => raft.role.as_str(),
-        (false, false, true) if heard.is_none_or(|heard| heard > SILENT) => "silent",
-        (false, false, true) if seat.is_voter => "follower",
-        (false, false, true) => "learner",
-        (false, false, false) => "unknown",
+        (false, true, role) => role_word(role),
+        (false, false, Role::Leader) if heard.is_none_or(|heard| heard > SILENT) => "silent",
+        (false, false, Role::Leader) if is_voter => "follower",
+        (false, false, Role::Leader) => "learner",
+        (false, false, Role::Follower | Role::Candidate | Role::Learner | Role::Stopped) => {
+            "unknown"
+        }
     };
+    let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
     ManagerDocument {
-        id: id.0,
-        rack: seat.rack.clone(),
-        address: seat.address.clone(),
+        id,
+        rack: node.rack.clone(),
+        address: node.addr.clone(),
         role: role.into(),
-        is_voter: seat.is_voter,
-        last_log: match id == me {
+        is_voter,
+        last_log: match id == raft.id {
             true => raft.last_log,
             false => follower.and_then(|follower| follower.matched),
         },
-        heard_us: heard.map(|heard| heard.0),
+        heard_us: heard.map(micros),
+    }
+}
+
+fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Leader => "leader",
+        Role::Follower => "follower",
+        Role::Candidate => "candidate",
+        Role::Learner => "learner",
+        Role::Stopped => "stopped",
     }
 }
 
 /// What is critical, and what else should be looked at.
 fn warnings(
-    raft: &RaftFacts,
+    raft: &Status,
     managers: &[ManagerDocument],
     quorum: usize,
 ) -> (Vec<String>, Vec<String>) {
     if raft.group.is_none() {
         let text = "this manager is in no group yet: conclave group init makes one";
-        return (vec![text.into()], raft.warnings.clone());
+        return (vec![text.into()], Vec::new());
     }
     let voters = || managers.iter().filter(|manager| manager.is_voter);
     let silent: Vec<&ManagerDocument> = voters().filter(|m| m.role == "silent").collect();
-    let mut critical = Vec::new();
+    let heard = voters().count() - silent.len();
+    let mut critical: Vec<String> = raft.fatal.clone().into_iter().collect();
     if raft.leader.is_none() {
         critical.push(format!(
             "no leader: fewer than {quorum} of {} managers are up and reach each other; nothing \
              can be decided or changed",
             voters().count()
         ));
-    } else if voters().count() - silent.len() < quorum {
+    } else if heard < quorum {
         critical.push(format!(
-            "the leader hears too few managers: {} of {} with itself, {quorum} needed",
-            voters().count() - silent.len(),
+            "the leader hears too few managers: {heard} of {} with itself, {quorum} needed",
             voters().count()
         ));
     }
@@ -91,10 +113,11 @@ fn warnings(
         .into_iter()
         .map(|manager| match manager.heard_us {
             Some(us) => format!("manager {} was last heard {} ago", manager.id, Micros(us)),
-            None => format!("manager {} was not heard by this leader at all", manager.id),
+            None => format!("manager {} was not heard by this leader yet", manager.id),
         })
         .collect();
     warnings.extend(crowded_rack(voters().map(|manager| manager.rack.as_str())));
-    warnings.extend(raft.warnings.iter().cloned());
+    let refused = |(id, why): (&u64, &String)| format!("manager {id} refuses our calls: {why}");
+    warnings.extend(raft.refusals.iter().map(refused));
     (critical, warnings)
 }

@@ -7,12 +7,13 @@ mod server;
 use std::collections::BTreeMap;
 
 use conclave_core::{
+    decide::forecast::{DryRun, Forecast},
     model::{ClusterName, Ranked},
     state::{ClusterState, GroupState},
 };
 
 use super::{
-    desk::{Findings, Forecast, Rehearsal, Snapshot},
+    desk::{Findings, Snapshot},
     document::{
         ClusterLine, ClusterListDocument, ClusterShowDocument, ExplainDocument, FORMAT,
         ForecastDocument, Health, PlanDocument, PlannedStage, RankDocument, StatusDocument,
@@ -26,7 +27,7 @@ pub fn status(
     findings: &BTreeMap<ClusterName, Findings>,
     notice: &str,
 ) -> StatusDocument {
-    let group = group::document(&snapshot.raft, snapshot.view.me);
+    let group = group::document(&snapshot.raft);
     let clusters: Vec<_> = findings
         .iter()
         .filter_map(|(name, findings)| cluster::document(&snapshot.view, name, findings))
@@ -69,18 +70,25 @@ pub fn explain(
 }
 
 /// What a failover would do.
-pub fn plan(cluster: &ClusterName, rehearsal: &Rehearsal) -> PlanDocument {
-    let stages = rehearsal.stages.iter().map(|(stage, steps)| PlannedStage {
-        stage: (*stage).to_owned(),
-        steps: steps.iter().map(sentence::planned).collect(),
-    });
+pub fn plan(cluster: &ClusterName, run: &DryRun) -> PlanDocument {
+    let mut stages: Vec<PlannedStage> = Vec::new();
+    for (stage, planned) in &run.steps {
+        let sentence = sentence::planned(planned);
+        match stages.last_mut() {
+            Some(last) if last.stage == *stage => last.steps.push(sentence),
+            Some(_) | None => {
+                stages.push(PlannedStage { stage: stage.clone(), steps: vec![sentence] });
+            }
+        }
+    }
+    let best = run.ranking.iter().find(|ranked| ranked.against.is_empty());
     PlanDocument {
         format: FORMAT,
         cluster: cluster.to_string(),
-        candidate: rehearsal.candidate.as_ref().map(ToString::to_string),
-        refusals: rehearsal.refusals.iter().map(sentence::refusal).collect(),
-        ranking: ranking(&rehearsal.ranking),
-        stages: stages.collect(),
+        candidate: best.map(|ranked| ranked.server.to_string()),
+        refusals: run.refusals.iter().map(sentence::refusal).collect(),
+        ranking: ranking(&run.ranking),
+        stages,
     }
 }
 

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use conclave_core::{
     decide::{ClusterView, View, view::FRESH},
-    model::{
-        Applier, GtidSet, Receiver, ReplicaFacts, ServerDefinition, ServerFacts, ServerName,
-    },
+    model::{Applier, GtidSet, Receiver, ReplicaFacts, ServerDefinition, ServerFacts, ServerName},
     state::{ClusterState, Standing},
 };
 
@@ -114,7 +112,7 @@ impl<'a> Found<'a> {
         }
         let standing = self.cluster.members.get(name).map(|member| &member.standing);
         match (standing, facts) {
-            (Some(Standing::Former), _) => "former",
+            (Some(Standing::Former { .. }), _) => "former",
             (Some(Standing::Quarantined { .. }), _) => "quarantined",
             (Some(Standing::Member) | None, None) => "unknown",
             (Some(Standing::Member) | None, Some(facts)) => match facts.replica {

@@ -348,7 +348,9 @@ async fn a_rolled_back_manager_notices_when_the_leader_calls() {
     hosts.start(away);
     let node = hosts.node(away);
     sleep(Duration::from_secs(1)).await;
-    for (id, m) in &hosts.managers { eprintln!("{id} {:?}", m.node.status()); }
+    for (id, m) in &hosts.managers {
+        eprintln!("{id} {:?}", m.node.status());
+    }
     let reason = tokio::time::timeout(PATIENCE, node.fatal().raised()).await.expect("it notices");
     assert!(reason.contains("its data was rolled back"), "{reason}");
     assert!(!hosts.leader().await.status().voters.is_empty());
