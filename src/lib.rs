@@ -1,5 +1,10 @@
 //! Conclave: failover for MySQL and MariaDB replication, decided by a quorum of managers.
 
 pub mod adapters;
+pub mod api;
+pub mod config;
+#[cfg(test)]
+mod golden;
 pub mod raft;
+pub mod run;
 pub mod tls;

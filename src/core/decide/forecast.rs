@@ -32,8 +32,8 @@ pub struct DryRun {
     pub refusals: Vec<Refusal>,
     /// All servers, best first.
     pub ranking: Vec<Ranked>,
-    /// Stage, server and step, in order.
-    pub steps: Vec<(String, ServerName, String)>,
+    /// Stage and step, in order.
+    pub steps: Vec<(String, Planned)>,
 }
 
 /// The faults that operators ask about.
@@ -96,13 +96,10 @@ pub fn dry_run(view: &View, name: &ClusterName, wish: &Wish) -> DryRun {
             ("promote", stage::promote(cluster, seen, &election)),
             ("repoint", stage::repoint(cluster, seen, &election)),
         ];
-        let named = |stage: &str, step: Planned| {
-            (stage.to_owned(), step.target, step.goal.code().to_owned())
+        let named = |stage: &'static str, steps: Vec<Planned>| {
+            steps.into_iter().map(move |step| (stage.to_owned(), step))
         };
-        steps = stages
-            .into_iter()
-            .flat_map(|(stage, steps)| steps.into_iter().map(move |step| named(stage, step)))
-            .collect();
+        steps = stages.into_iter().flat_map(|(stage, steps)| named(stage, steps)).collect();
     }
     DryRun { refusals, ranking, steps }
 }

@@ -1,0 +1,281 @@
+//! What does this code mean, how does it come about, and what is to be done? Every code that an
+//! operator may see: `conclave explain CODE`.
+
+use conclave_core::model::{Epoch, Micros, Problem, Refusal};
+
+/// One code explained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The code.
+    pub code: &'static str,
+    /// The sentence, with names that stand for any.
+    pub sentence: String,
+    /// How it comes about.
+    pub cause: &'static str,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+/// Every code, sorted.
+pub fn all() -> Vec<Entry> {
+    let refusals = refusals().into_iter().map(|refusal| Entry {
+        code: refusal.code(),
+        sentence: refusal.sentence(),
+        cause: refusal_cause(&refusal),
+        remedy: refusal_remedy(&refusal),
+    });
+    let problems = problems().into_iter().map(|problem| Entry {
+        code: problem.code(),
+        sentence: problem.sentence(),
+        cause: problem_cause(&problem),
+        remedy: problem_remedy(&problem),
+    });
+    let mut out: Vec<Entry> = refusals.chain(problems).collect();
+    out.sort_by_key(|entry| entry.code);
+    out
+}
+
+/// The entry of a code, with or without its area: `gate.paused` or `paused`.
+pub fn find(code: &str) -> Option<Entry> {
+    let is_it = |entry: &Entry| {
+        let bare = entry.code.split_once('.').map_or(entry.code, |(_, bare)| bare);
+        entry.code == code || bare == code
+    };
+    all().into_iter().find(is_it)
+}
+
+/// What to do about a refusal; where waiting is the remedy, it says so.
+pub fn refusal_remedy(refusal: &Refusal) -> &'static str {
+    match refusal.remedy() {
+        "" => match refusal {
+            Refusal::PrimaryAlive { .. } => {
+                "nothing, if it is well; if it is not, stop it first or wait for the verdict"
+            }
+            Refusal::Paused { .. }
+            | Refusal::NotAutomatic
+            | Refusal::AttemptOpen { .. }
+            | Refusal::LastFailoverInterval { .. }
+            | Refusal::RetryPause { .. }
+            | Refusal::NotDown { .. }
+            | Refusal::StillHeard { .. }
+            | Refusal::NoReplicaReached
+            | Refusal::NoCoverage { .. }
+            | Refusal::NoFence { .. }
+            | Refusal::NoCandidate { .. }
+            | Refusal::TooFewAckers { .. }
+            | Refusal::CandidateRefused { .. }
+            | Refusal::LeaderStalled { .. }
+            | Refusal::NoPrimary { .. }
+            | Refusal::Requirement { .. } => "wait: it goes away by itself",
+        },
+        remedy => remedy,
+    }
+}
+
+fn refusal_cause(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Paused { .. } => {
+            "somebody said conclave pause; probing goes on, only the group's own failovers stop"
+        }
+        Refusal::NotAutomatic => {
+            "the definition leaves the decision to people: the group watches and reports only"
+        }
+        Refusal::AttemptOpen { .. } => {
+            "one attempt per cluster at a time: the epoch rises only when the last one is over"
+        }
+        Refusal::LastFailoverInterval { .. } => {
+            "two failovers in short order mean a fault that another failover does not cure; \
+             policy last_failover_minutes is counted in time that the group was led"
+        }
+        Refusal::RetryPause { .. } => {
+            "the attempt before was undone, and whatever stopped it gets a moment to pass"
+        }
+        Refusal::NotDown { .. } => {
+            "a majority of all managers has to say down, each from its own route; silent ones, \
+             stopped ones and those in doubt count against"
+        }
+        Refusal::StillHeard { .. } => {
+            "a replica still gets heartbeats or transactions from the primary, so it lives and \
+             only the managers' way to it is cut"
+        }
+        Refusal::NoReplicaReached => {
+            "without one replica's word, a dead primary and a cut-off managers' side look the same"
+        }
+        Refusal::NoCoverage { .. } => {
+            "an acknowledged write may be only on the servers that are missing; promoting another \
+             one would lose it"
+        }
+        Refusal::NoFence { .. } => {
+            "mode fenced promotes only once the old primary is known to take no writes: its \
+             host was not reached over SSH, or SSH is not defined for it"
+        }
+        Refusal::NoCandidate { .. } => {
+            "each server has a reason against it: promotion rule, unreachable, lag, errant \
+             transactions, settings"
+        }
+        Refusal::TooFewAckers { .. } => {
+            "in mode quorum each commit waits for acknowledgements; with too few servers left \
+             that acknowledge, the new primary would hang at its first write"
+        }
+        Refusal::CandidateRefused { .. } => "the server named with --to has a reason against it",
+        Refusal::LeaderStalled { .. } => {
+            "the leading manager's process did not run for a while (load, SIGSTOP, a paused \
+             virtual machine), so what it believes to see may be old"
+        }
+        Refusal::NoPrimary { .. } => {
+            "the group adopts a primary when it finds exactly one writable server that the \
+             others replicate from; it was not found yet"
+        }
+        Refusal::PrimaryAlive { .. } => {
+            "a failover replaces a dead primary; this one answers, so acknowledged writes and \
+             clients are still on it"
+        }
+        Refusal::Requirement { .. } => {
+            "the promise of mode quorum rests on settings of the servers, and one of them is not \
+             as it has to be"
+        }
+    }
+}
+
+/// What to do about a problem.
+pub fn problem_remedy(problem: &Problem) -> &'static str {
+    match problem {
+        Problem::NoPrimary { .. } => {
+            "make one server writable and let the others replicate from it; it is then adopted"
+        }
+        Problem::PrimaryDown { .. } => {
+            "none, if a failover follows; conclave explain CLUSTER says what stands against it"
+        }
+        Problem::PrimaryUnreachable { .. } => "repair the managers' route to the primary",
+        Problem::PrimaryDoubtful { .. } => {
+            "look at the route of the managers that do not reach it; their ballots name them"
+        }
+        Problem::PrimaryRestarted { .. } => {
+            "none: policy primary_restarted reopens it or fails over; if neither happens, \
+             conclave explain CLUSTER says why"
+        }
+        Problem::PrimaryReadOnly { .. } => {
+            "SET GLOBAL read_only = OFF on it if that was a mistake, or conclave failover CLUSTER"
+        }
+        Problem::TwoWritable { .. } => {
+            "none, if it was just found: it is made read-only on sight; else do so by hand, and \
+             compare its transactions"
+        }
+        Problem::LastAckerLost { .. } => {
+            "bring a server with acker = true back; sessions go on by themselves then"
+        }
+        Problem::ReplicaBroken { .. } => "repair replication on it; its error log says more",
+        Problem::ServerUnreachable { .. } => {
+            "start it, or repair the route, the account or the password"
+        }
+        Problem::Former { .. } => {
+            "none: it rejoins by itself if it is clean and policy rejoin = true; else rebuild it"
+        }
+        Problem::Errant { .. } => {
+            "decide what the extra transactions are worth, then rebuild the server from the primary"
+        }
+        Problem::WrongIdentity { .. } => {
+            "correct the address, or, if the server was rebuilt, leave it out of the definition, \
+             apply, and put it in again"
+        }
+        Problem::Requirement { .. } => "set it on the server and in its configuration file",
+        Problem::VipMisplaced { .. } => {
+            "none, if it was just found: it is moved; else look at SSH to the host it should be on"
+        }
+    }
+}
+
+fn problem_cause(problem: &Problem) -> &'static str {
+    match problem {
+        Problem::NoPrimary { .. } => {
+            "no server is writable with the others behind it, or more than one is"
+        }
+        Problem::PrimaryDown { .. } => "its process or its host is gone",
+        Problem::PrimaryUnreachable { .. } => {
+            "the network between managers and primary is cut, not the one among the servers"
+        }
+        Problem::PrimaryDoubtful { .. } => {
+            "pings fail or are late for some managers, but not for a majority long enough"
+        }
+        Problem::PrimaryRestarted { .. } => {
+            "mysqld crashed or was restarted, and it boots read-only as it should"
+        }
+        Problem::PrimaryReadOnly { .. } => "somebody, or a tool, set read_only on it",
+        Problem::TwoWritable { .. } => {
+            "a former primary came back writable, or somebody made a replica writable"
+        }
+        Problem::LastAckerLost { .. } => {
+            "no server that acknowledges is connected, so commits wait while pings go on well"
+        }
+        Problem::ReplicaBroken { .. } => {
+            "its receiver or applier is stopped, in error, or it reads from the wrong source"
+        }
+        Problem::ServerUnreachable { .. } => {
+            "mysqld does not run there, the network is cut, or the login is refused"
+        }
+        Problem::Former { .. } => {
+            "it was replaced, and is read-only and no acker until its transactions are known to \
+             be all in the new primary"
+        }
+        Problem::Errant { .. } => {
+            "something was written on it that the primary never had, or an old primary had \
+             writes that were not received by the new one"
+        }
+        Problem::WrongIdentity { .. } => {
+            "the server was rebuilt with a new uuid, or the address now leads elsewhere"
+        }
+        Problem::Requirement { .. } => "a setting was changed, or never set",
+        Problem::VipMisplaced { .. } => {
+            "the address answers from another server than it should, or from none"
+        }
+    }
+}
+
+/// One of each, in the order of the enum.
+fn refusals() -> Vec<Refusal> {
+    vec![
+        Refusal::Paused { by: "alice (index rebuild)".into() },
+        Refusal::NotAutomatic,
+        Refusal::AttemptOpen { epoch: Epoch(7) },
+        Refusal::LastFailoverInterval { left_s: 25_200, minutes: 480 },
+        Refusal::RetryPause { left_ms: 2400 },
+        Refusal::NotDown { down: 1, needed: 2, voters: 3 },
+        Refusal::StillHeard { by: vec!["db2".into()] },
+        Refusal::NoReplicaReached,
+        Refusal::NoCoverage { reached: vec!["db2".into()], ackers: 2, acks: 1 },
+        Refusal::NoFence { server: "db1".into(), why: "SSH to its host timed out".into() },
+        Refusal::NoCandidate { against: vec!["db2: promotion = never".into()] },
+        Refusal::TooFewAckers { candidate: "db2".into(), left: 0, acks: 1 },
+        Refusal::CandidateRefused { server: "db3".into(), why: "promotion = never".into() },
+        Refusal::LeaderStalled { span: Micros(900_000) },
+        Refusal::NoPrimary { why: "none was adopted yet".into() },
+        Refusal::PrimaryAlive { server: "db1".into() },
+        Refusal::Requirement { server: "db1".into(), what: "sync_binlog = 0".into() },
+    ]
+}
+
+/// One of each, in the order of the enum.
+fn problems() -> Vec<Problem> {
+    let primary = || "db1".into();
+    vec![
+        Problem::NoPrimary { why: "no server is writable".into() },
+        Problem::PrimaryDown { primary: primary() },
+        Problem::PrimaryUnreachable { primary: primary(), by: vec!["db2".into()] },
+        Problem::PrimaryDoubtful { primary: primary(), down: 1, voters: 3 },
+        Problem::PrimaryRestarted { primary: primary() },
+        Problem::PrimaryReadOnly { primary: primary() },
+        Problem::TwoWritable { primary: primary(), other: "db2".into() },
+        Problem::LastAckerLost { primary: primary(), waiting: 12 },
+        Problem::ReplicaBroken { server: "db2".into(), why: "the applier is stopped".into() },
+        Problem::ServerUnreachable { server: "db2".into(), why: "connection refused".into() },
+        Problem::Former { server: "db1".into() },
+        Problem::Errant { server: "db2".into(), gtids: "UUID:7-9".into() },
+        Problem::WrongIdentity {
+            server: "db2".into(),
+            wanted: "UUID-A".into(),
+            found: "UUID-B".into(),
+        },
+        Problem::Requirement { server: "db1".into(), what: "sync_binlog = 0".into() },
+        Problem::VipMisplaced { vip: "10.0.0.100".into(), why: "nobody answers there".into() },
+    ]
+}

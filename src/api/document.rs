@@ -1,0 +1,512 @@
+//! The documents that managers answer with: JSON over gRPC now, over HTTP later. Each carries
+//! `format`; fields are added, never changed, within one format. Times are lengths of time in
+//! microseconds (`_us`) or seconds (`_s`) unless they say otherwise.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of all documents in this file.
+pub const FORMAT: u32 = 1;
+
+/// How well something is, as monitoring counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// All is well.
+    Ok,
+    /// Somebody should look, in time.
+    Warning,
+    /// Somebody should look now.
+    Critical,
+    /// Nobody could be asked.
+    Unknown,
+}
+
+impl Health {
+    /// Exit code of `conclave status`.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Health::Ok => 0,
+            Health::Warning => 1,
+            Health::Critical => 2,
+            Health::Unknown => 3,
+        }
+    }
+}
+
+/// The group, its clusters, and what would happen now. `conclave status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusDocument {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The worst of all below.
+    pub health: Health,
+    /// [`Health::exit_code`].
+    pub exit_code: u8,
+    /// The manager whose view this is.
+    pub seen_by: u64,
+    /// The leader answered: ballots, open attempts and forecasts are whole.
+    pub is_complete: bool,
+    /// Why the view is not complete, or what else must be said first; empty: nothing.
+    pub notice: String,
+    /// Milliseconds since 1970 on the answering manager; for people only.
+    pub wall_ms: u64,
+    /// The managers.
+    pub group: GroupDocument,
+    /// The clusters, or the one asked for.
+    pub clusters: Vec<ClusterDocument>,
+}
+
+/// The group of managers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupDocument {
+    /// Its id; empty: this manager is in no group yet.
+    pub id: String,
+    /// How well the group is.
+    pub health: Health,
+    /// What is wrong with it, each as one sentence.
+    pub warnings: Vec<String>,
+    /// The leader, if one is known.
+    pub leader: Option<u64>,
+    /// The Raft term.
+    pub term: u64,
+    /// Voters that make a majority.
+    pub quorum: usize,
+    /// Last entry in the answering manager's log.
+    pub last_log: Option<u64>,
+    /// Last entry that a majority holds, as it knows.
+    pub committed: Option<u64>,
+    /// Last entry it has applied.
+    pub applied: Option<u64>,
+    /// Its members, by id.
+    pub managers: Vec<ManagerDocument>,
+}
+
+/// One manager.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ManagerDocument {
+    /// Its id.
+    pub id: u64,
+    /// Its rack.
+    pub rack: String,
+    /// `host:port` it is reached at.
+    pub address: String,
+    /// `leader`, `follower`, `candidate`, `learner`, `stopped`, or `silent`: the leader does not
+    /// hear it; `unknown`: only the leader could tell.
+    pub role: String,
+    /// Whether it has a vote.
+    pub is_voter: bool,
+    /// Last entry known to be in its log.
+    pub last_log: Option<u64>,
+    /// How long ago the leader heard it; missing: not heard, not known, or the leader itself.
+    pub heard_us: Option<u64>,
+}
+
+/// A code with its sentence and what to do about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReasonDocument {
+    /// Stable code; `conclave explain CODE` tells more.
+    pub code: String,
+    /// One sentence.
+    pub sentence: String,
+    /// What to do; empty: wait.
+    pub remedy: String,
+}
+
+/// What is wrong with a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProblemDocument {
+    /// Needs a person or a failover now.
+    pub is_critical: bool,
+    /// What.
+    #[serde(flatten)]
+    pub reason: ReasonDocument,
+}
+
+/// What would happen now if a fault came.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForecastDocument {
+    /// The fault, as the second half of "if ...".
+    pub fault: String,
+    /// The server that would be promoted; missing: none.
+    pub to: Option<String>,
+    /// Why not; empty: it would be done.
+    pub refusals: Vec<ReasonDocument>,
+}
+
+/// One database cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClusterDocument {
+    /// Its name.
+    pub name: String,
+    /// The worst of what is said of it.
+    pub health: Health,
+    /// `quorum`, `fenced` or `best_effort`.
+    pub mode: String,
+    /// Rises with each attempt.
+    pub epoch: u64,
+    /// Version of its definition.
+    pub version: u64,
+    /// The primary in force.
+    pub primary: Option<String>,
+    /// Replicas whose acknowledgement a commit waits for; 0: asynchronous.
+    pub acks: u32,
+    /// Whether the group fails over by itself, as far as the policy goes.
+    pub automatic: bool,
+    /// Who paused it and why; missing: not paused.
+    pub paused: Option<String>,
+    /// Its servers in the order of the tree: each source before its replicas.
+    pub servers: Vec<ServerDocument>,
+    /// Its floating addresses.
+    pub vips: Vec<VipDocument>,
+    /// The newest ballots; empty: nobody was asked.
+    pub ballots: Vec<BallotDocument>,
+    /// What is wrong.
+    pub problems: Vec<ProblemDocument>,
+    /// The open attempt.
+    pub attempt: Option<AttemptDocument>,
+    /// The newest closed attempt.
+    pub last_attempt: Option<LastAttemptDocument>,
+    /// Seconds left of the last-failover interval; 0: over.
+    pub interval_left_s: u64,
+    /// Steps under way outside attempts.
+    pub chores: Vec<StepDocument>,
+    /// What would happen now, per fault.
+    pub forecasts: Vec<ForecastDocument>,
+}
+
+/// One database server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerDocument {
+    /// Its name.
+    pub name: String,
+    /// `host:port`.
+    pub address: String,
+    /// Its rack.
+    pub rack: String,
+    /// Depth in the tree; 0: no source among the others.
+    pub depth: usize,
+    /// The server it replicates from, or an unknown one's address; missing: none.
+    pub source: Option<String>,
+    /// `primary`, `replica`, `former`, `quarantined`, `alone` or `unknown`.
+    pub role: String,
+    /// Whether a look at it succeeded lately.
+    pub is_reached: bool,
+    /// How long ago the newest look began; missing: never looked.
+    pub look_age_us: Option<u64>,
+    /// One short phrase: `writable`, `read-only`, `replicates`, `unreachable: ...`.
+    pub state: String,
+    /// `@@server_uuid`.
+    pub uuid: Option<String>,
+    /// `@@version`.
+    pub server_version: Option<String>,
+    /// Applications could write here.
+    pub is_writable: Option<bool>,
+    /// `@@read_only`.
+    pub read_only: Option<bool>,
+    /// `@@super_read_only`.
+    pub super_read_only: Option<bool>,
+    /// `Seconds_Behind_Source`.
+    pub lag_s: Option<u64>,
+    /// Whether the definition has it acknowledge.
+    pub is_acker: bool,
+    /// `source`, `replica`, `off` or `absent`; missing: not known.
+    pub semi_sync: Option<String>,
+    /// Sessions that wait for acknowledgements.
+    pub waiting_sessions: Option<u32>,
+    /// `gtid_executed`.
+    pub executed: Option<String>,
+    /// The same, shortened for a line.
+    pub executed_short: Option<String>,
+    /// Transactions of the primary that it has not received; empty set: nothing missing.
+    pub missing: Option<GtidDocument>,
+    /// Transactions that the primary lacks.
+    pub errant: Option<GtidDocument>,
+    /// Whether it hears the primary, as the answering manager judges; missing: not judged.
+    pub hearing: Option<String>,
+}
+
+/// A set of transactions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GtidDocument {
+    /// How many.
+    pub count: u64,
+    /// Which.
+    pub set: String,
+}
+
+/// One floating address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VipDocument {
+    /// The address.
+    pub address: String,
+    /// `writer` or `reader`.
+    pub role: String,
+    /// The server that answers there; missing: nobody known.
+    pub at: Option<String>,
+    /// Why nobody is known; empty otherwise.
+    pub why: String,
+}
+
+/// One manager's answer about the primary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BallotDocument {
+    /// The manager.
+    pub manager: u64,
+    /// `up`, `down`, `unknown`, or `silent`: it gave none, which counts against.
+    pub answer: String,
+    /// Time since the leader asked.
+    pub age_us: Option<u64>,
+    /// Why it answers so.
+    pub evidence: String,
+    /// What it knows of the replicas' links to the primary.
+    pub hearing: Vec<String>,
+}
+
+/// The open attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttemptDocument {
+    /// Its id.
+    pub id: String,
+    /// `freeze`, `recover`, `promote`, `repoint` or `undo`.
+    pub stage: String,
+    /// Why it was opened.
+    pub cause: String,
+    /// By whom.
+    pub by: String,
+    /// The server to become primary, once chosen.
+    pub candidate: Option<String>,
+    /// Its steps so far.
+    pub steps: Vec<StepDocument>,
+}
+
+/// A closed attempt in one line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastAttemptDocument {
+    /// Its id, for `conclave report ID`.
+    pub id: String,
+    /// How it ended; one sentence.
+    pub outcome: String,
+    /// Milliseconds since 1970 when it was opened, by the leader's wall clock.
+    pub opened_wall_ms: u64,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepDocument {
+    /// Its idempotency key.
+    pub id: String,
+    /// The server acted on.
+    pub target: String,
+    /// Stable code of the goal.
+    pub goal: String,
+    /// The goal as a sentence.
+    pub sentence: String,
+    /// `planned`, `running`, `done`, `found_done`, `failed` or `unknown`.
+    pub state: String,
+    /// Its runs, oldest first.
+    pub runs: Vec<RunDocument>,
+}
+
+/// One run of a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunDocument {
+    /// Term of the leader that ran it.
+    pub term: u64,
+    /// Log index of its beginning.
+    pub begun: u64,
+    /// As [`StepDocument::state`].
+    pub state: String,
+    /// From lock to read-back; missing: it did not end.
+    pub took_us: Option<u64>,
+    /// Since the opening of the attempt.
+    pub ended_at_us: Option<u64>,
+    /// What was read back, or why it failed.
+    pub evidence: String,
+}
+
+/// A server's place in the ranking of candidates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RankDocument {
+    /// The server.
+    pub server: String,
+    /// Its place, from 1; missing: it cannot be promoted.
+    pub place: Option<usize>,
+    /// Reasons against it.
+    pub against: Vec<String>,
+    /// Reasons for its place.
+    pub keys: Vec<String>,
+}
+
+/// Why a cluster would or would not be failed over, and to whom. `conclave explain CLUSTER`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainDocument {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// As in [`StatusDocument`].
+    pub notice: String,
+    /// The cluster.
+    pub cluster: String,
+    /// Its mode.
+    pub mode: String,
+    /// Its primary.
+    pub primary: Option<String>,
+    /// All servers, best first.
+    pub ranking: Vec<RankDocument>,
+    /// Everything that the gate refuses with right now.
+    pub refusals: Vec<ReasonDocument>,
+    /// What is wrong.
+    pub problems: Vec<ProblemDocument>,
+    /// The newest ballots.
+    pub ballots: Vec<BallotDocument>,
+    /// What would happen now, per fault.
+    pub forecasts: Vec<ForecastDocument>,
+}
+
+/// What a failover would do. `conclave failover CLUSTER --dry-run`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanDocument {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The cluster.
+    pub cluster: String,
+    /// The server that would be promoted.
+    pub candidate: Option<String>,
+    /// Everything that stands against it; empty: it would be done.
+    pub refusals: Vec<ReasonDocument>,
+    /// All servers, best first.
+    pub ranking: Vec<RankDocument>,
+    /// The stages with their steps, as far as they can be told beforehand.
+    pub stages: Vec<PlannedStage>,
+}
+
+/// The steps of one stage that was not run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlannedStage {
+    /// Name of the stage.
+    pub stage: String,
+    /// Each as a sentence.
+    pub steps: Vec<String>,
+}
+
+/// The clusters in one line each. `conclave cluster list`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClusterListDocument {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The lines.
+    pub clusters: Vec<ClusterLine>,
+}
+
+/// One cluster in one line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClusterLine {
+    /// Its name.
+    pub name: String,
+    /// Its mode.
+    pub mode: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Version of its definition.
+    pub version: u64,
+    /// Its primary.
+    pub primary: Option<String>,
+    /// How many servers it has.
+    pub servers: usize,
+    /// Whether it is paused.
+    pub is_paused: bool,
+}
+
+/// A definition in force. `conclave cluster show`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClusterShowDocument {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Its version.
+    pub version: u64,
+    /// The definition.
+    pub definition: conclave_core::model::ClusterDefinition,
+}
+
+/// All that is known of one attempt, from its record alone. `conclave report`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportDocument {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Its id.
+    pub id: String,
+    /// The cluster.
+    pub cluster: String,
+    /// The epoch that it opened.
+    pub epoch: u64,
+    /// The mode it was opened under.
+    pub mode: String,
+    /// The primary it replaces.
+    pub old_primary: String,
+    /// The primary it made; missing: none (yet).
+    pub new_primary: Option<String>,
+    /// `open`, `promoted`, `aborted` or `superseded`.
+    pub outcome: String,
+    /// The outcome as a sentence.
+    pub outcome_sentence: String,
+    /// Why it was opened.
+    pub cause: String,
+    /// By whom.
+    pub by: String,
+    /// What an operator waived or vouched for, each as a sentence.
+    pub assertions: Vec<String>,
+    /// Milliseconds since 1970 when it was opened, by the leader's wall clock.
+    pub opened_wall_ms: u64,
+    /// From the first unanswered ping to the opening.
+    pub detected_us: u64,
+    /// From the leader's first question to the opening.
+    pub verdict_us: u64,
+    /// From the opening until the new primary took writes.
+    pub writable_at_us: Option<u64>,
+    /// From the opening to the end.
+    pub ended_at_us: Option<u64>,
+    /// Managers that said Down, the number needed, and all voters.
+    pub down: [usize; 3],
+    /// Who answered what, and how old it was.
+    pub ballots: Vec<BallotDocument>,
+    /// The primaries whose writes had to be stopped, each as a sentence.
+    pub revokes: Vec<String>,
+    /// The choice.
+    pub election: Option<ElectionDocument>,
+    /// What was or may have been lost.
+    pub loss: String,
+    /// The steps.
+    pub steps: Vec<StepDocument>,
+    /// Everything in order of time.
+    pub timeline: Vec<Moment>,
+}
+
+/// The choice of a new primary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ElectionDocument {
+    /// The server chosen.
+    pub candidate: String,
+    /// Who handed it the transactions it lacked.
+    pub donor: Option<String>,
+    /// What it had to execute first.
+    pub target: String,
+    /// Servers whose receivers were read back as stopped.
+    pub recruits: Vec<String>,
+    /// Servers that acknowledge its commits.
+    pub ackers: Vec<String>,
+    /// How many of them a commit waits for.
+    pub acks: u32,
+    /// All servers, best first.
+    pub ranking: Vec<RankDocument>,
+}
+
+/// One line of a time line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Since the opening, negative before it; missing: the leader that saw it had not seen the
+    /// opening.
+    pub at_us: Option<i64>,
+    /// Term of the leader.
+    pub term: u64,
+    /// What happened; one sentence.
+    pub what: String,
+}

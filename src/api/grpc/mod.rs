@@ -1,0 +1,354 @@
+//! The service of `proto/admin.proto`. Any manager answers; what only the leader can do or know
+//! whole is passed on to it, once, in the name of the operator who asked.
+
+mod caller;
+mod follow;
+mod seat;
+
+use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
+
+use conclave_core::{
+    decide::Wish,
+    model::{Actor, ClusterDefinition, ClusterName, ServerName},
+    ports::ProposeError,
+    state::{Command, Reply},
+};
+use futures::{Stream, stream};
+use serde::Serialize;
+use tonic::{Code, Request, Response, Status, transport::ClientTlsConfig};
+
+use self::{caller::Asker, follow::Follow, seat::Seat};
+use super::{
+    advice, build,
+    client::is_lost,
+    desk::{Desk, Findings, crowded_rack, rehearse},
+    document::FORMAT,
+    pb::{
+        ClusterApplyReply, ClusterApplyRequest, ClusterListRequest, ClusterRequest, Document, Done,
+        FailoverRequest, GroupInitReply, GroupInitRequest, HelloReply, HelloRequest, PauseRequest,
+        Progress, ReportRequest, StatusRequest, WatchRequest,
+        admin_server::{self, AdminServer},
+    },
+    report,
+};
+use crate::raft::MemberNode;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Answers on their way to an operator.
+pub type Stream1<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service over a running manager.
+pub struct Admin<D> {
+    desk: Arc<D>,
+    /// For calls to the leader; `None`: plain text.
+    tls: Option<ClientTlsConfig>,
+}
+
+impl<D> Clone for Admin<D> {
+    fn clone(&self) -> Self {
+        Self { desk: self.desk.clone(), tls: self.tls.clone() }
+    }
+}
+
+/// The service, to be added to a server. `tls` is what this manager calls others with; with it,
+/// operators without a certificate are turned away.
+pub fn service<D: Desk>(desk: Arc<D>, tls: Option<ClientTlsConfig>) -> AdminServer<Admin<D>> {
+    AdminServer::new(Admin { desk, tls })
+}
+
+impl<D: Desk> Admin<D> {
+    fn local_status(&self, ask: &StatusRequest, notice: &str) -> Result<Document, Status> {
+        let snapshot = self.desk.snapshot();
+        let wanted = (!ask.cluster.is_empty()).then(|| ClusterName::from(ask.cluster.as_str()));
+        if let Some(name) = &wanted {
+            self.known(name)?;
+        }
+        let names = snapshot.view.group.clusters.keys();
+        let names = names.filter(|name| wanted.as_ref().is_none_or(|wanted| wanted == *name));
+        let findings: BTreeMap<ClusterName, Findings> =
+            names.map(|name| (name.clone(), Findings::of(&snapshot.view, name))).collect();
+        let status = build::status(&snapshot, &findings, notice);
+        document(&status, status.exit_code)
+    }
+
+    async fn whole_status(&self, asker: &Asker, ask: StatusRequest) -> Result<Document, Status> {
+        let notice = match self.leader(asker).await {
+            Ok(Seat::Mine) => String::new(),
+            Ok(Seat::Other(mut there)) => match there.status(ask.clone()).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) if is_lost(&status) => self.partial("the leader does not answer"),
+                Err(status) => return Err(status),
+            },
+            Err(status) => self.partial(status.message()),
+        };
+        self.local_status(&ask, &notice)
+    }
+
+    fn partial(&self, why: &str) -> String {
+        format!("{why}; this is only what manager {} sees by itself", self.desk.me())
+    }
+
+    fn known(&self, name: &ClusterName) -> Result<(), Status> {
+        let group = self.desk.group();
+        if group.clusters.contains_key(name) {
+            return Ok(());
+        }
+        let names: Vec<&str> = group.clusters.keys().map(ClusterName::as_str).collect();
+        let known = match names.is_empty() {
+            true => "none is defined yet: conclave cluster apply FILE".to_owned(),
+            false => format!("known: {}", names.join(", ")),
+        };
+        Err(Status::not_found(format!("there is no cluster {name}; {known}")))
+    }
+
+    fn local_report(&self, what: &str) -> Result<Document, Status> {
+        let group = self.desk.group();
+        let attempt = report::find(&group, what).map_err(Status::not_found)?;
+        document(&report::document(attempt), 0)
+    }
+
+    async fn propose(&self, command: Command) -> Result<Reply, Status> {
+        match self.desk.propose(command).await {
+            Ok(reply) => Ok(reply),
+            Err(ProposeError::Rejected(rejection)) => {
+                Err(Status::failed_precondition(advice::rejection(&rejection)))
+            }
+            Err(ProposeError::NotLeader) => Err(Status::unavailable(
+                "nothing was changed: leadership moved to another manager; say it again",
+            )),
+            Err(ProposeError::Unknown(why)) => Err(Status::unknown(format!(
+                "it may or may not have been done: {why}; look at conclave status before you say \
+                 it again"
+            ))),
+        }
+    }
+
+    fn wish(&self, asker: &Asker, ask: &FailoverRequest) -> Result<(ClusterName, Wish), Status> {
+        let name = ClusterName::from(ask.cluster.as_str());
+        self.known(&name)?;
+        let wanted = (!ask.to.is_empty()).then(|| ServerName::from(ask.to.as_str()));
+        let group = self.desk.group();
+        let definition = group.clusters.get(&name).map(|cluster| &cluster.definition);
+        if let (Some(wanted), Some(definition)) = (&wanted, definition)
+            && definition.server(wanted).is_none()
+        {
+            let names: Vec<&str> = definition.servers.iter().map(|s| s.name.as_str()).collect();
+            let known = names.join(", ");
+            let text = format!("cluster {name} has no server {wanted}; its servers: {known}");
+            return Err(Status::not_found(text));
+        }
+        let wish = Wish {
+            actor: asker.actor(),
+            wanted,
+            asserted_dead: ask.old_primary_is_dead,
+            interval_waived: ask.ignore_last_failover,
+        };
+        Ok((name, wish))
+    }
+}
+
+/// A document as it is sent.
+fn document(value: &impl Serialize, exit_code: u8) -> Result<Document, Status> {
+    let json = serde_json::to_string(value);
+    let json = json.map_err(|error| Status::internal(format!("write the document: {error}")))?;
+    Ok(Document { format: FORMAT, json, exit_code: exit_code.into() })
+}
+
+#[tonic::async_trait]
+impl<D: Desk> admin_server::Admin for Admin<D> {
+    type WatchStream = Stream1<Document>;
+    type FailoverStream = Stream1<Progress>;
+
+    async fn hello(&self, _request: Request<HelloRequest>) -> Answer<HelloReply> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(Response::new(HelloReply { manager: self.desk.me(), version }))
+    }
+
+    async fn status(&self, request: Request<StatusRequest>) -> Answer<Document> {
+        let (asker, ask) = self.identify(request)?;
+        Ok(Response::new(self.whole_status(&asker, ask).await?))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Answer<Self::WatchStream> {
+        let (asker, ask) = self.identify(request)?;
+        let pause = Duration::from_millis(u64::from(ask.every_ms).max(200));
+        let admin = self.clone();
+        let look = move |is_first: bool| {
+            let (admin, asker) = (admin.clone(), asker.clone());
+            let ask = StatusRequest { caller: ask.caller.clone(), cluster: ask.cluster.clone() };
+            async move {
+                if !is_first {
+                    tokio::time::sleep(pause).await;
+                }
+                Some((admin.whole_status(&asker, ask).await, false))
+            }
+        };
+        Ok(Response::new(Box::pin(stream::unfold(true, look))))
+    }
+
+    async fn explain(&self, request: Request<ClusterRequest>) -> Answer<Document> {
+        let (asker, ask) = self.identify(request)?;
+        let notice = match self.leader(&asker).await {
+            Ok(Seat::Mine) => String::new(),
+            Ok(Seat::Other(mut there)) => match there.explain(ask.clone()).await {
+                Err(status) if is_lost(&status) => self.partial("the leader does not answer"),
+                answer => return answer,
+            },
+            Err(status) => self.partial(status.message()),
+        };
+        let name = ClusterName::from(ask.cluster.as_str());
+        self.known(&name)?;
+        let snapshot = self.desk.snapshot();
+        let findings = Findings::of(&snapshot.view, &name);
+        let explained = build::explain(&snapshot, &name, &findings, &notice);
+        let explained = explained.ok_or_else(|| Status::not_found("the cluster was removed"))?;
+        Ok(Response::new(document(&explained, 0)?))
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Answer<Document> {
+        let (asker, ask) = self.identify(request)?;
+        if let Ok(Seat::Other(mut there)) = self.leader(&asker).await
+            && let Ok(answer) = there.report(ask.clone()).await
+        {
+            return Ok(answer);
+        }
+        Ok(Response::new(self.local_report(&ask.what)?))
+    }
+
+    async fn cluster_apply(
+        &self,
+        request: Request<ClusterApplyRequest>,
+    ) -> Answer<ClusterApplyReply> {
+        let (asker, ask) = self.identify(request)?;
+        if let Seat::Other(mut there) = self.leader(&asker).await? {
+            return seat::passed(there.cluster_apply(ask).await);
+        }
+        let parsed: Result<ClusterDefinition, _> = serde_json::from_str(&ask.definition);
+        let definition = parsed.map_err(|error| {
+            let text = format!("the definition is not one of this version: {error}");
+            Status::invalid_argument(text)
+        })?;
+        let warnings = advice::on_definition(&definition);
+        let command = Command::ApplyDefinition {
+            definition: Box::new(definition),
+            replaces: ask.replaces,
+            actor: asker.actor(),
+        };
+        match self.propose(command).await? {
+            Reply::Version { version } => {
+                Ok(Response::new(ClusterApplyReply { version, warnings }))
+            }
+            other @ (Reply::Ok | Reply::Opened { .. } | Reply::Rejected { .. }) => {
+                Err(Status::internal(format!("wanted a version, the state answered {other}")))
+            }
+        }
+    }
+
+    async fn cluster_list(&self, request: Request<ClusterListRequest>) -> Answer<Document> {
+        let (asker, ask) = self.identify(request)?;
+        if let Ok(Seat::Other(mut there)) = self.leader(&asker).await
+            && let Ok(answer) = there.cluster_list(ask).await
+        {
+            return Ok(answer);
+        }
+        Ok(Response::new(document(&build::list(&self.desk.group()), 0)?))
+    }
+
+    async fn cluster_show(&self, request: Request<ClusterRequest>) -> Answer<Document> {
+        let (asker, ask) = self.identify(request)?;
+        if let Ok(Seat::Other(mut there)) = self.leader(&asker).await
+            && let Ok(answer) = there.cluster_show(ask.clone()).await
+        {
+            return Ok(answer);
+        }
+        let name = ClusterName::from(ask.cluster.as_str());
+        self.known(&name)?;
+        let group = self.desk.group();
+        let cluster = group.cluster(&name).map_err(|error| Status::not_found(error.to_string()))?;
+        Ok(Response::new(document(&build::show(cluster), 0)?))
+    }
+
+    async fn cluster_remove(&self, request: Request<ClusterRequest>) -> Answer<Done> {
+        let (asker, ask) = self.identify(request)?;
+        if let Seat::Other(mut there) = self.leader(&asker).await? {
+            return seat::passed(there.cluster_remove(ask).await);
+        }
+        let cluster = ClusterName::from(ask.cluster.as_str());
+        self.known(&cluster)?;
+        self.propose(Command::RemoveCluster { cluster }).await?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn pause(&self, request: Request<PauseRequest>) -> Answer<Done> {
+        let (asker, ask) = self.identify(request)?;
+        if let Seat::Other(mut there) = self.leader(&asker).await? {
+            return seat::passed(there.pause(ask).await);
+        }
+        let cluster = ClusterName::from(ask.cluster.as_str());
+        self.known(&cluster)?;
+        let command = Command::Pause { cluster, actor: asker.actor(), reason: ask.reason };
+        self.propose(command).await?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn resume(&self, request: Request<ClusterRequest>) -> Answer<Done> {
+        let (asker, ask) = self.identify(request)?;
+        if let Seat::Other(mut there) = self.leader(&asker).await? {
+            return seat::passed(there.resume(ask).await);
+        }
+        let cluster = ClusterName::from(ask.cluster.as_str());
+        self.known(&cluster)?;
+        self.propose(Command::Resume { cluster }).await?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn failover(&self, request: Request<FailoverRequest>) -> Answer<Self::FailoverStream> {
+        let (asker, ask) = self.identify(request)?;
+        let follow = match self.leader(&asker).await? {
+            Seat::Other(mut there) => {
+                let relayed = seat::passed(there.failover(ask.clone()).await)?.into_inner();
+                Follow::relay(self.desk.clone(), ask.cluster.as_str().into(), relayed)
+            }
+            Seat::Mine => {
+                let (name, wish) = self.wish(&asker, &ask)?;
+                Follow::wish(self.desk.clone(), name, wish)?
+            }
+        };
+        Ok(Response::new(Box::pin(stream::unfold(follow, Follow::next))))
+    }
+
+    async fn failover_plan(&self, request: Request<FailoverRequest>) -> Answer<Document> {
+        let (asker, ask) = self.identify(request)?;
+        if let Seat::Other(mut there) = self.leader(&asker).await? {
+            return seat::passed(there.failover_plan(ask).await);
+        }
+        let (name, wish) = self.wish(&asker, &ask)?;
+        let run = rehearse(&self.desk.snapshot().view, &name, &wish);
+        let exit_code = u8::from(!run.refusals.is_empty());
+        Ok(Response::new(document(&build::plan(&name, &run), exit_code)?))
+    }
+
+    async fn group_init(&self, request: Request<GroupInitRequest>) -> Answer<GroupInitReply> {
+        let (_, ask) = self.identify(request)?;
+        let mut members: BTreeMap<u64, MemberNode> = BTreeMap::new();
+        for member in ask.members {
+            let node = MemberNode { addr: member.address, rack: member.rack };
+            if members.insert(member.id, node).is_some() {
+                let text = format!("manager {} is named twice; nothing was done", member.id);
+                return Err(Status::invalid_argument(text));
+            }
+        }
+        let racks = members.values().map(|node| node.rack.as_str());
+        let warnings = crowded_rack(racks).into_iter().collect();
+        let group = self.desk.init_group(members).await;
+        let group = group.map_err(|why| Status::new(Code::FailedPrecondition, why))?;
+        Ok(Response::new(GroupInitReply { group, warnings }))
+    }
+}
+
+impl Asker {
+    fn actor(&self) -> Actor {
+        Actor::Operator { name: self.name.clone() }
+    }
+}

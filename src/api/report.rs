@@ -1,0 +1,223 @@
+//! What happened in one attempt? From its record alone, so that any manager can tell, with the
+//! leaders of that time gone.
+
+use conclave_core::{
+    model::{
+        Answer, Attempt, ClusterName, Election, Epoch, Mode, Outcome, Stage, StepKind, StepRun,
+    },
+    state::{ClusterState, GroupState},
+};
+
+use super::{
+    build,
+    document::{ElectionDocument, FORMAT, Moment, ReportDocument},
+    sentence,
+};
+
+/// The attempt that an operator means: an id such as `app1-7`, a cluster (its newest attempt), or
+/// nothing (the newest of all).
+///
+/// # Errors
+/// One sentence.
+pub fn find<'g>(group: &'g GroupState, what: &str) -> Result<&'g Attempt, String> {
+    let newest = |cluster: &'g ClusterState| cluster.attempt.as_ref().or(cluster.history.back());
+    if what.is_empty() {
+        let all = group.clusters.values().filter_map(newest);
+        let last = all.max_by_key(|attempt| attempt.opening.wall_ms);
+        return last.ok_or_else(|| "no attempt was ever made".into());
+    }
+    if let Some(cluster) = group.clusters.get(&ClusterName::from(what)) {
+        return newest(cluster).ok_or_else(|| format!("no attempt was ever made for {what}"));
+    }
+    let id = what.rsplit_once('-').and_then(|(name, epoch)| Some((name, epoch.parse().ok()?)));
+    let Some((name, epoch)) = id else {
+        return Err(format!("there is no cluster {what}, and an attempt's id reads like app1-7"));
+    };
+    let cluster = group.clusters.get(&ClusterName::from(name));
+    let cluster = cluster.ok_or_else(|| format!("there is no cluster {name}"))?;
+    cluster.attempt_of(Epoch(epoch)).ok_or_else(|| {
+        let kept = cluster.history.iter().chain(&cluster.attempt);
+        let kept: Vec<String> = kept.map(|attempt| attempt.id.to_string()).collect();
+        match kept.is_empty() {
+            true => format!("no attempt was ever made for {name}"),
+            false => format!("there is no attempt {what}; on record: {}", kept.join(", ")),
+        }
+    })
+}
+
+/// The report of an attempt, open or closed.
+pub fn document(attempt: &Attempt) -> ReportDocument {
+    let opening = &attempt.opening;
+    let (outcome, outcome_sentence) = sentence::outcome(attempt);
+    let at = |what: &str| {
+        let mark = attempt.marks.iter().find(|mark| mark.what == what);
+        mark.and_then(|mark| mark.at_us).map(|at| at.0)
+    };
+    let tally = &opening.tally;
+    let down = tally.ballots.values().filter(|b| b.ballot.answer == Answer::Down).count();
+    let new_primary = attempt.stage.entry_nine().map(|entry| entry.election.candidate.to_string());
+    let is_over = attempt.outcome.is_some();
+    ReportDocument {
+        format: FORMAT,
+        id: attempt.id.to_string(),
+        cluster: attempt.id.cluster.to_string(),
+        epoch: attempt.id.epoch.0,
+        mode: attempt.mode.as_str().into(),
+        old_primary: attempt.old_primary.to_string(),
+        new_primary,
+        outcome: outcome.into(),
+        outcome_sentence,
+        cause: sentence::cause(&opening.cause),
+        by: sentence::actor(&opening.actor),
+        assertions: assertions(attempt),
+        opened_wall_ms: opening.wall_ms,
+        detected_us: opening.detected_us.0,
+        verdict_us: opening.verdict_us.0,
+        writable_at_us: at("repoint"),
+        ended_at_us: attempt.marks.last().filter(|_| is_over).and_then(|m| Some(m.at_us?.0)),
+        down: [down, tally.voters.len() / 2 + 1, tally.voters.len()],
+        ballots: sentence::ballots(tally),
+        revokes: attempt.revokes.iter().map(sentence::regime).collect(),
+        election: election(attempt).map(election_document),
+        loss: loss(attempt),
+        steps: attempt.steps.iter().map(sentence::step).collect(),
+        timeline: timeline(attempt),
+    }
+}
+
+fn assertions(attempt: &Attempt) -> Vec<String> {
+    let opening = &attempt.opening;
+    let by = sentence::actor(&opening.actor);
+    let mut out = Vec::new();
+    if opening.asserted_dead {
+        out.push(format!("{by} vouched that {} is dead", attempt.old_primary));
+    }
+    if opening.interval_waived {
+        out.push(format!("{by} waived the last-failover interval"));
+    }
+    if let Some(wanted) = &opening.wanted {
+        out.push(format!("{by} asked for {wanted}"));
+    }
+    out
+}
+
+/// The choice, in stages that hold one.
+fn election(attempt: &Attempt) -> Option<&Election> {
+    match &attempt.stage {
+        Stage::Recover { election } => Some(election),
+        Stage::Promote { entry } | Stage::Repoint { entry } => Some(&entry.election),
+        Stage::Freeze | Stage::Undo { .. } => None,
+    }
+}
+
+fn election_document(election: &Election) -> ElectionDocument {
+    ElectionDocument {
+        candidate: election.candidate.to_string(),
+        donor: election.donor.as_ref().map(ToString::to_string),
+        target: election.target.to_string(),
+        recruits: election.recruits.iter().map(ToString::to_string).collect(),
+        ackers: election.ackers.iter().map(ToString::to_string).collect(),
+        acks: election.acks,
+        ranking: build::ranking(&election.ranking),
+    }
+}
+
+fn loss(attempt: &Attempt) -> String {
+    match (election(attempt), &attempt.outcome) {
+        (Some(election), _) if !election.loss.is_empty() => election.loss.clone(),
+        (_, Some(Outcome::Aborted { .. })) => {
+            "nothing: it was undone before another server could take writes".into()
+        }
+        (Some(_), Some(Outcome::Promoted { .. } | Outcome::Superseded { .. }) | None) => {
+            match attempt.mode {
+                Mode::Quorum => "nothing that was acknowledged: the servers whose receivers were \
+                                 stopped had received all of it"
+                    .into(),
+                Mode::Fenced | Mode::BestEffort => "nothing that is known of".into(),
+            }
+        }
+        (None, Some(Outcome::Promoted { .. } | Outcome::Superseded { .. }) | None) => {
+            "not decided yet".into()
+        }
+    }
+}
+
+/// Marks and ends of steps in order of time. What a later leader did has no time, since it did
+/// not see the opening; it comes last, in the order of the stages.
+fn timeline(attempt: &Attempt) -> Vec<Moment> {
+    let opening = &attempt.opening;
+    let mut rows: Vec<(Key, Moment)> = Vec::new();
+    let first_term = attempt.marks.first().map_or(0, |mark| mark.term.0);
+    let mut before = |us: u64, what: &str| {
+        let at = -(i64::try_from(us).unwrap_or(i64::MAX));
+        if us > 0 {
+            let moment = Moment { at_us: Some(at), term: first_term, what: what.into() };
+            rows.push(((Some(at), 0, 0), moment));
+        }
+    };
+    before(opening.detected_us.0, "first ping without an answer");
+    before(opening.verdict_us.0, "the leader asked all managers");
+    for mark in &attempt.marks {
+        let at = mark.at_us.and_then(|at| i64::try_from(at.0).ok());
+        let what = sentence::stage(&mark.what).to_owned();
+        rows.push((
+            (at, rank_of_mark(&mark.what), 0),
+            Moment { at_us: at, term: mark.term.0, what },
+        ));
+    }
+    for step in &attempt.steps {
+        for run in &step.runs {
+            let at = run.ended_at_us.and_then(|at| i64::try_from(at.0).ok());
+            let what = format!("{}: {}", sentence::goal(&step.target, &step.goal), ending(run));
+            let key = (at, rank_of_step(&step.goal), run.begun);
+            rows.push((key, Moment { at_us: at, term: run.term.0, what }));
+        }
+    }
+    // A mark at the same microsecond as the step that led to it comes after it.
+    rows.sort_by_key(|((at, rank, begun), moment)| {
+        let is_known_first = at.is_none();
+        match at {
+            Some(at) => (is_known_first, 0, *at, u64::from(*begun == 0), *begun),
+            None => (is_known_first, *rank, 0, moment.term, *begun),
+        }
+    });
+    rows.into_iter().map(|(_, moment)| moment).collect()
+}
+
+/// Time, rank of the stage, log index of the beginning.
+type Key = (Option<i64>, u8, u64);
+
+fn ending(run: &StepRun) -> String {
+    match &run.outcome {
+        None => "begun; its end was not recorded".into(),
+        Some(outcome) => {
+            let text = sentence::outcome_text(outcome);
+            match outcome.evidence() {
+                Some(_) => format!("done in {}", run.took_us),
+                None => text,
+            }
+        }
+    }
+}
+
+fn rank_of_mark(what: &str) -> u8 {
+    match what {
+        "opened" => 0,
+        "recover" => 2,
+        "promote" => 4,
+        "repoint" => 6,
+        "undo" => 8,
+        _ => 10,
+    }
+}
+
+/// Where a step stands among the marks, by the stage that usually plans it.
+fn rank_of_step(goal: &StepKind) -> u8 {
+    match goal {
+        StepKind::StopReceiver | StepKind::Fence { .. } => 1,
+        StepKind::CatchUp { .. } | StepKind::Apply { .. } => 3,
+        StepKind::Detach | StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } => 5,
+        StepKind::Follow { .. } | StepKind::DropVips { .. } | StepKind::MakeReadOnly => 7,
+        StepKind::ResumeReceiver | StepKind::Wake => 9,
+    }
+}
