@@ -202,7 +202,7 @@ impl Lab {
         let hosts = self.hosts();
         in_parallel(&hosts, |host| host.furnish())?;
         crate::ssh::write_known_hosts(&self.shared)?;
-        in_parallel(&hosts, |host| host.power_on(self.shared.spec.start_mysqld))
+        in_parallel(&hosts, |host| host.boot(self.shared.spec.start_mysqld))
     }
 
     /// Attaches to a running lab by its name; dropping the result leaves the lab alone.
@@ -347,6 +347,10 @@ impl Lab {
         &self.shared.bin
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     pub(crate) fn files(&self) -> &Files {
         &self.shared.files
     }
@@ -359,10 +363,11 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if self.leash.is_some() && !self.shared.spec.keep {
-            if let Err(err) = self.take_down() {
-                eprintln!("conclave-lab: {err}");
-            }
+        if self.leash.is_some()
+            && !self.shared.spec.keep
+            && let Err(err) = self.take_down()
+        {
+            eprintln!("conclave-lab: {err}");
         }
     }
 }
