@@ -26,6 +26,7 @@ mod lab;
 pub mod load;
 mod mysql;
 mod ns;
+pub mod relay;
 pub mod spec;
 mod ssh;
 mod template;

@@ -132,6 +132,15 @@ fn each_fault_looks_to_a_peer_as_it_should() -> Result<()> {
     lab.loss("db1", 1000)?;
     assert_eq!(look(&m1, ip), Seen::Silence);
     lab.heal()?;
+    // 100 ms each way: the handshake takes a round trip, and so do its end and the greeting.
+    lab.delay("m1", 100)?;
+    let started = Instant::now();
+    assert_eq!(look(&m1, ip), Seen::Greeting);
+    assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
+    lab.delay("m1", 0)?;
+    let started = Instant::now();
+    assert_eq!(look(&m1, ip), Seen::Greeting);
+    assert!(started.elapsed() < Duration::from_millis(300), "{:?}", started.elapsed());
     lab.isolate("db1")?;
     assert_eq!(look(&m2, ip), Seen::Silence);
 
@@ -327,12 +336,15 @@ fn killed_owner_leaves_nothing() {
         .expect("the binary starts");
     let mut line = String::new();
     let stdout = owner.stdout.take().expect("stdout is piped");
-    BufReader::new(stdout).read_line(&mut line).expect("it says something");
+    // Kept open to the end: an owner whom nobody listens to would end by itself.
+    let mut said = BufReader::new(stdout);
+    said.read_line(&mut line).expect("it says something");
     assert!(line.contains("is up"), "{line}");
     let processes = descendants(owner.id());
     assert_has_servers(&processes);
     owner.kill().expect("it is our child");
     owner.wait().expect("it is our child");
+    drop(said);
     assert_gone(&processes, &name);
 }
 
