@@ -1,0 +1,5 @@
+//! One integration binary, as each links everything anew.
+
+mod cases {
+    mod adapters;
+}
