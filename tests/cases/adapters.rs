@@ -49,9 +49,11 @@ fn every_look_and_act_works_on_a_real_source_and_replicas() {
     play(&lab, "locks");
     play(&lab, "logins");
     play(&lab, "pings");
-    lab.host("db3").unwrap().sql("STOP REPLICA; UNINSTALL PLUGIN rpl_semi_sync_source").unwrap();
+    let db3 = lab.host("db3").unwrap();
+    db3.sql("STOP REPLICA; SET GLOBAL read_only = OFF").unwrap();
+    db3.sql("UNINSTALL PLUGIN rpl_semi_sync_source").unwrap();
     play(&lab, "one_plugin");
-    lab.host("db3").unwrap().sql("UNINSTALL PLUGIN rpl_semi_sync_replica").unwrap();
+    db3.sql("UNINSTALL PLUGIN rpl_semi_sync_replica").unwrap();
     play(&lab, "no_plugin");
     lab.down().unwrap();
 }
