@@ -1,6 +1,7 @@
 //! Conclave: failover for MySQL and MariaDB replication, decided by a quorum of managers.
 
 pub mod api;
+pub mod cli;
 pub mod config;
 #[cfg(test)]
 mod golden;

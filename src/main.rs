@@ -1,1 +1,9 @@
-fn main() {}
+//! The program. Everything is in the library; what a manager runs is handed to the command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    conclave::cli::main(|_config| {
+        Box::pin(async { anyhow::bail!("this build has no manager in it") })
+    })
+}
