@@ -1,9 +1,11 @@
 //! Conclave: failover for MySQL and MariaDB replication, decided by a quorum of managers.
 
+pub mod adapters;
 pub mod api;
 pub mod cli;
 pub mod config;
 #[cfg(test)]
 mod golden;
 pub mod raft;
+pub mod run;
 pub mod tls;

@@ -17,16 +17,23 @@ use std::{
 };
 
 use futures::future::join_all;
-use openraft::errors::{InitializeError, RaftError};
+use openraft::{
+    ChangeMembers,
+    errors::{InitializeError, RaftError},
+};
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{
     group::GroupId,
     network::Peers,
+    node::metrics,
     pb::AdoptRequest,
     store::sled::SledStore,
     types::{MemberNode, Raft, TypeConfig},
 };
+
+/// How long a new manager may take to catch up.
+const CATCH_UP: Duration = Duration::from_secs(30);
 
 /// How long one peer may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -47,8 +54,11 @@ pub enum FormError {
     )]
     BegunElsewhere { me: u64, minter: u64, group: GroupId },
     /// Some peers cannot be reached or refuse.
-    #[error("no group was formed: {}; correct this and say it again", .0.join("; "))]
+    #[error("nothing was done: {}; correct this and say it again", .0.join("; "))]
     Peers(Vec<String>),
+    /// A replacement was begun; saying it again goes on with it.
+    #[error("the manager was not replaced: {0}; say it again")]
+    Unfinished(String),
     /// This manager cannot write.
     #[error("no group was formed: {0}")]
     Storage(String),
@@ -84,14 +94,15 @@ impl Forming {
             return Err(FormError::Members(what));
         }
         match self.log.group() {
-            Some((held, _)) if held != group && self.log.is_virgin() => {
-                let minter = self.log.group().map_or(0, |(_, minter)| minter);
+            Some((held, minter)) if held != group && self.log.is_virgin() => {
                 return Err(FormError::BegunElsewhere { me, minter, group: held });
             }
-            Some((held, _)) if !self.log.is_virgin() => {
+            Some((held, _)) if held != group => {
                 return Err(FormError::AlreadyFormed { me, group: held });
             }
-            Some(_) | None => {}
+            // Said again.
+            Some(_) => return Ok(()),
+            None => {}
         }
         if ask {
             return Ok(());
@@ -152,6 +163,57 @@ impl Forming {
         Ok(())
     }
 
+    /// Puts an empty manager, under an id that was never used, in the place of a lost one.
+    pub async fn replace(
+        &self,
+        raft: &Raft,
+        peers: &Peers,
+        lost: u64,
+        (id, node): (u64, MemberNode),
+    ) -> Result<(), FormError> {
+        let _turn = self.turn.lock().await;
+        let seen = metrics(raft);
+        let membership = seen.membership_config.membership();
+        let mut voters: BTreeSet<u64> = membership.voter_ids().collect();
+        check_replacement(self.me, lost, id, &voters)?;
+        let (group, _) = self.log.group().ok_or_else(|| {
+            FormError::Members(format!("manager {} is not part of a group", self.me))
+        })?;
+        let given = self.give_one(peers, id, &node, group, false).await;
+        given.map_err(|why| FormError::Peers(vec![why]))?;
+        let change = async {
+            raft.add_learner(id, node, true).await?;
+            voters.remove(&lost);
+            voters.insert(id);
+            raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), false).await
+        };
+        match timeout(CATCH_UP, change).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) => Err(FormError::Unfinished(e.to_string())),
+            Err(_) => Err(FormError::Unfinished(format!("not done within {CATCH_UP:?}"))),
+        }
+    }
+
+    /// Gives the group id to one manager, or asks whether it would take it.
+    async fn give_one(
+        &self,
+        peers: &Peers,
+        id: u64,
+        node: &MemberNode,
+        group: GroupId,
+        ask: bool,
+    ) -> Result<(), String> {
+        let peer = peers.peer(id, &node.addr);
+        let who = format!("manager {id} at {}", node.addr);
+        let mut client = peer.client().map_err(|e| format!("{who}: {e}"))?;
+        let request = AdoptRequest { group: group.to_bytes(), target: id, from: self.me, ask };
+        match timeout(PATIENCE, client.adopt(request)).await {
+            Err(_) => Err(format!("{who} gives no answer within {PATIENCE:?}")),
+            Ok(Err(status)) => Err(format!("{who}: {}", explain(&status))),
+            Ok(Ok(_)) => Ok(()),
+        }
+    }
+
     /// Gives the group id to all others, or asks whether they would take it.
     async fn give(
         &self,
@@ -161,18 +223,7 @@ impl Forming {
         ask: bool,
     ) -> Result<(), FormError> {
         let others = members.iter().filter(|(id, _)| **id != self.me);
-        let calls = others.map(|(id, node)| async move {
-            let peer = peers.peer(*id, &node.addr);
-            let who = format!("manager {id} at {}", node.addr);
-            let mut client = peer.client().map_err(|e| format!("{who}: {e}"))?;
-            let (group, from) = (group.to_bytes(), self.me);
-            let request = AdoptRequest { group, target: *id, from, ask };
-            match timeout(PATIENCE, client.adopt(request)).await {
-                Err(_) => Err(format!("{who} gives no answer within {PATIENCE:?}")),
-                Ok(Err(status)) => Err(format!("{who}: {}", explain(&status))),
-                Ok(Ok(_)) => Ok(()),
-            }
-        });
+        let calls = others.map(|(id, node)| self.give_one(peers, *id, node, group, ask));
         let failed: Vec<_> = join_all(calls).await.into_iter().filter_map(Result::err).collect();
         if failed.is_empty() { Ok(()) } else { Err(FormError::Peers(failed)) }
     }
@@ -190,6 +241,20 @@ fn explain(status: &tonic::Status) -> String {
         Some(inner) => format!("cannot be reached: {inner}"),
         None => status.message().to_owned(),
     }
+}
+
+fn check_replacement(me: u64, lost: u64, id: u64, voters: &BTreeSet<u64>) -> Result<(), FormError> {
+    let wrong = |what: String| Err(FormError::Members(what));
+    if !voters.contains(&lost) {
+        return wrong(format!("manager {lost} is no voter of the group (voters: {voters:?})"));
+    }
+    if voters.contains(&id) {
+        return wrong(format!("manager {id} is a voter already: a new one needs a new id"));
+    }
+    if lost == me {
+        return wrong(format!("manager {me} cannot replace itself: say it to another one"));
+    }
+    Ok(())
 }
 
 fn check_members(me: u64, members: &BTreeMap<u64, MemberNode>) -> Result<(), FormError> {

@@ -17,7 +17,6 @@ use openraft::{
 use tokio::sync::watch;
 
 use super::{
-    Replicated,
     fatal::Fatal,
     store::{
         StoreError,

@@ -23,10 +23,6 @@ pub mod store;
 mod tests;
 pub mod types;
 
-use std::fmt::Debug;
-
-use serde::{Serialize, de::DeserializeOwned};
-
 pub use self::fatal::Fatal;
 pub use self::form::FormError;
 pub use self::group::GroupId;
@@ -45,20 +41,6 @@ pub const MESSAGE_MAX: usize = 64 << 20;
 /// The largest command that may be proposed, in bytes of JSON. With
 /// [`types::ENTRIES_PER_MESSAGE`] entries in one message it keeps below [`MESSAGE_MAX`].
 pub const COMMAND_MAX: usize = 256 << 10;
-
-/// What the group replicates: a deterministic state machine. Pure: no clock, no I/O.
-pub trait Replicated:
-    Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static
-{
-    /// What is proposed, and stored in the log.
-    type Command: Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
-    /// What the proposer is told.
-    type Reply: Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
-
-    /// Applies one committed command. `index` and `term` are its place in the log: no two
-    /// commands share them, and both never fall.
-    fn apply(&mut self, index: u64, term: u64, command: Self::Command) -> Self::Reply;
-}
 
 /// The generated messages and services of `proto/raft.proto`.
 pub(crate) mod pb {

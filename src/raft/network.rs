@@ -1,7 +1,7 @@
 //! How does this manager talk to another one? One lazy HTTP/2 connection per peer, for all calls.
 //!
-//! A connection that brought no answer for a while is thrown away: after a partition TCP would
-//! wait for seconds before it sends again, a new connection is there at once.
+//! A connection on which calls have failed for a while is thrown away: after a partition TCP
+//! would wait for seconds before it sends again, a new connection is there at once.
 
 use std::{
     collections::BTreeMap,
@@ -13,8 +13,8 @@ use std::{
 
 use futures::stream;
 use openraft::{
-    OptionalSend, RaftNetworkFactory,
-    errors::{NetworkError, ReplicationClosed, StreamingError, Unreachable},
+    OptionalSend, RPCTypes, RaftNetworkFactory,
+    errors::{NetworkError, ReplicationClosed, StreamingError, Timeout, Unreachable},
     network::{Backoff, RPCOption, v2::RaftNetworkV2},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -35,7 +35,7 @@ use super::{
     },
 };
 
-/// After this long without an answer a new connection is made.
+/// After calls have failed for this long a new connection is made.
 const STALE: Duration = Duration::from_millis(800);
 
 /// How long a connection attempt may take.
@@ -43,6 +43,10 @@ const CONNECT: Duration = Duration::from_millis(500);
 
 /// HTTP/2 pings find a connection dead that nobody uses.
 const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// A follower answers new entries when they are on its disk. A disk that is slow for a moment must
+/// not make us send them again: this many times openraft's limit for a heartbeat.
+const ENTRIES_TTL: u32 = 4;
 
 /// Waits between tries to reach a peer that is not there, in ms. The last one repeats.
 const BACKOFF_MS: [u64; 3] = [50, 100, 200];
@@ -136,8 +140,8 @@ pub struct Peer {
 
 struct Link {
     client: Option<RaftClient<Channel>>,
-    /// The last answer, or when the connection was made.
-    alive: Instant,
+    /// Since when calls have failed; `None`: the last one was answered.
+    failing: Option<Instant>,
     refusal: Option<String>,
     acked: Acked,
 }
@@ -153,7 +157,7 @@ impl Peer {
     fn new(peers: &Peers, id: u64, addr: &str) -> Self {
         let endpoint = endpoint(addr, peers.tls.as_ref());
         let client = endpoint.as_ref().ok().map(connect);
-        let link = Link { client, alive: Instant::now(), refusal: None, acked: Acked::default() };
+        let link = Link { client, failing: None, refusal: None, acked: Acked::default() };
         let (me, group, addr) = (peers.me, peers.group.clone(), addr.to_owned());
         Self { me, id, addr, group, endpoint, link: Mutex::new(link) }
     }
@@ -173,9 +177,9 @@ impl Peer {
     pub fn client(&self) -> Result<RaftClient<Channel>, &DialError> {
         let endpoint = self.endpoint.as_ref()?;
         let mut link = self.link();
-        if link.alive.elapsed() > STALE {
+        if link.failing.is_some_and(|since| since.elapsed() > STALE) {
             link.client = None;
-            link.alive = Instant::now();
+            link.failing = None;
         }
         Ok(link.client.get_or_insert_with(|| connect(endpoint)).clone())
     }
@@ -193,10 +197,13 @@ impl Peer {
         let refusal = match result {
             Ok(_) => None,
             Err(status) if is_refusal(status) => Some(status.message().to_owned()),
-            // Unreachable: what was known about it stays.
-            Err(_) => return,
+            // Not answered: what was known about it stays.
+            Err(_) => {
+                link.failing.get_or_insert_with(Instant::now);
+                return;
+            }
         };
-        link.alive = Instant::now();
+        link.failing = None;
         if link.refusal == refusal {
             return;
         }
@@ -237,8 +244,11 @@ impl Peer {
                 Method::TransferLeader => client.transfer_leader(packet).await,
             }
         };
-        let result = tokio::time::timeout(ttl, call).await;
-        let result = result.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
+        let Ok(result) = tokio::time::timeout(ttl, call).await else {
+            self.note::<()>(&Err(Status::deadline_exceeded("no answer in time")));
+            let (action, id, target) = (method.action(), self.me, self.id);
+            return Err(Timeout { action, id, target, timeout: ttl }.into());
+        };
         self.note(&result);
         let answer: Answer = result.map_err(|e| unreachable(&e))?.into_inner();
         serde_json::from_slice(&answer.payload).map_err(|e| NetworkError::new(&e).into())
@@ -251,6 +261,16 @@ enum Method {
     Vote,
     PreVote,
     TransferLeader,
+}
+
+impl Method {
+    fn action(self) -> RPCTypes {
+        match self {
+            Self::Append => RPCTypes::AppendEntries,
+            Self::Vote | Self::PreVote => RPCTypes::Vote,
+            Self::TransferLeader => RPCTypes::TransferLeader,
+        }
+    }
 }
 
 fn connect(endpoint: &Endpoint) -> RaftClient<Channel> {
@@ -301,7 +321,8 @@ impl RaftNetworkV2<TypeConfig> for Line {
         rpc: AppendRequest,
         option: RPCOption,
     ) -> Result<AppendResponse, RpcError> {
-        let response = self.peer.call(Method::Append, &rpc, option.soft_ttl()).await?;
+        let times = if rpc.entries.is_empty() { 1 } else { ENTRIES_TTL };
+        let response = self.peer.call(Method::Append, &rpc, option.soft_ttl() * times).await?;
         self.peer.acked(&rpc, &response);
         Ok(response)
     }

@@ -356,6 +356,21 @@ impl Node {
         inner.forming.form(&inner.raft, &inner.peers, members).await
     }
 
+    /// Puts an empty manager in the place of a lost one, whose id must not be used again. To be
+    /// said on the leader.
+    ///
+    /// # Errors
+    /// See [`FormError`]. After an error it can be said again.
+    pub async fn replace_manager(
+        &self,
+        lost: u64,
+        id: u64,
+        node: MemberNode,
+    ) -> Result<(), FormError> {
+        let inner = &*self.inner;
+        inner.forming.replace(&inner.raft, &inner.peers, lost, (id, node)).await
+    }
+
     /// Hands leadership to another voter and waits until it has it.
     ///
     /// # Errors
@@ -382,14 +397,15 @@ impl Node {
 
     /// Stops taking part; what was acknowledged is durable already.
     pub async fn shutdown(&self) {
-        if let Err(e) = self.inner.raft.shutdown().await {
-            tracing::warn!(error = %e, "the Raft core did not end in order");
-        }
+        // The watcher first: to it, a core that ends is a reason to stop.
         let watcher = self.inner.watcher.lock().expect("no panic while held").take();
         if let Some(watcher) = watcher {
             watcher.abort();
             // Aborted: there is nothing to learn from it.
             let _ = watcher.await;
+        }
+        if let Err(e) = self.inner.raft.shutdown().await {
+            tracing::warn!(error = %e, "the Raft core did not end in order");
         }
     }
 
@@ -423,7 +439,7 @@ fn config(timings: &Timings, compaction: &Compaction) -> Result<Arc<Config>, Sta
 }
 
 /// A copy at once: a held borrow can deadlock the core.
-fn metrics(raft: &Raft) -> Metrics {
+pub(super) fn metrics(raft: &Raft) -> Metrics {
     raft.metrics().borrow_watched().clone()
 }
 
@@ -432,7 +448,7 @@ fn leader(to: &ForwardToLeader<TypeConfig>) -> Option<Leader> {
     to.leader_id.map(|id| Leader { id, addr })
 }
 
-/// Tells who leads, until the core stops; says why it did.
+/// Tells who leads, until the core stops; says why it did, and stops it when it must.
 async fn watch_core(raft: Raft, fatal: Fatal, told: watch::Sender<Leadership>) {
     let mut changes = raft.metrics();
     loop {
@@ -451,9 +467,17 @@ async fn watch_core(raft: Raft, fatal: Fatal, told: watch::Sender<Leadership>) {
             *held = now;
             is_new
         });
-        if changes.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                fatal.raise("the Raft core ended without giving a reason");
+                break;
+            },
+            _ = fatal.raised() => break,
         }
+    }
+    told.send_replace(Leadership::default());
+    if let Err(e) = raft.shutdown().await {
+        tracing::warn!(error = %e, "the Raft core did not end in order");
     }
 }
 

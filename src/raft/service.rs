@@ -3,7 +3,13 @@
 //! Each call is checked first: are we still fit to answer, is it our group, is it meant for us,
 //! and do we still hold what we acknowledged to the caller?
 
-use std::{collections::BTreeMap, fmt::Display, net::SocketAddr, sync::Arc, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tonic::{
@@ -22,7 +28,7 @@ use super::{
 };
 
 /// A peer that stays silent this long is pinged, and dropped after as long again.
-const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(5);
+const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// The largest snapshot that is taken from a leader, in bytes.
 const SNAPSHOT_MAX: usize = 1 << 30;
@@ -35,7 +41,7 @@ pub struct ListenError {
     cause: std::io::Error,
 }
 
-/// Takes a port for this manager's services.
+/// Takes a port for this manager's services. To be called within a tokio runtime.
 ///
 /// # Errors
 /// The port is in use, or the address is not one of this host.

@@ -5,13 +5,7 @@ use std::fmt;
 use openraft::{alias, impls::leader_id_std};
 use serde::{Deserialize, Serialize};
 
-// What is replicated. A placeholder: the three lines become `conclave_core::state`'s types.
-/// The replicated state.
-pub type State = placeholder::Map;
-/// What is proposed.
-pub type Command = placeholder::Command;
-/// What a proposer is told.
-pub type Reply = placeholder::Reply;
+pub use conclave_core::state::{Command, GroupState as State, Reply};
 
 /// The most entries that go into one message between managers.
 pub const ENTRIES_PER_MESSAGE: u64 = 64;
@@ -60,44 +54,3 @@ pub type SnapshotResponse = openraft::raft::SnapshotResponse<TypeConfig>;
 pub type TransferRequest = openraft::raft::TransferLeaderRequest<TypeConfig>;
 pub type TransferResponse = openraft::raft::TransferLeaderResponse<TypeConfig>;
 pub type RpcError = openraft::errors::RPCError<TypeConfig>;
-
-/// A key-value map that stands in until the core's state takes its place.
-pub mod placeholder {
-    use std::{collections::BTreeMap, fmt};
-
-    use serde::{Deserialize, Serialize};
-
-    /// Sets one key.
-    #[derive(Clone, Debug, Serialize, Deserialize)]
-    pub struct Command {
-        pub key: String,
-        pub value: String,
-    }
-
-    impl fmt::Display for Command {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "put {}", self.key)
-        }
-    }
-
-    /// The log index at which the command was applied.
-    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-    pub struct Reply {
-        pub index: u64,
-    }
-
-    #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-    pub struct Map {
-        pub entries: BTreeMap<String, String>,
-    }
-
-    impl crate::raft::Replicated for Map {
-        type Command = Command;
-        type Reply = Reply;
-
-        fn apply(&mut self, index: u64, _term: u64, command: Command) -> Reply {
-            self.entries.insert(command.key, command.value);
-            Reply { index }
-        }
-    }
-}

@@ -20,7 +20,7 @@ use tonic::{
 use super::live::{Live, Question};
 use crate::{
     adapters::clock::SystemClock,
-    raft::{Node, network},
+    raft::{self, Node},
 };
 
 /// Generated from `proto/ballot.proto`.
@@ -30,7 +30,8 @@ pub mod pb {
 }
 
 use pb::{
-    BallotAnswer, Question as Asked, Trouble, TroubleTaken, ballots_client::BallotsClient,
+    BallotAnswer, Question as Asked, Trouble, TroubleTaken,
+    ballots_client::BallotsClient,
     ballots_server::{Ballots, BallotsServer},
 };
 
@@ -113,7 +114,7 @@ impl Booths {
         if let Some(client) = clients.get(addr) {
             return Some(client.clone());
         }
-        let endpoint = network::endpoint(addr, self.tls.as_ref()).ok()?;
+        let endpoint = raft::endpoint(addr, self.tls.as_ref()).ok()?;
         let client = BallotsClient::new(endpoint.connect_lazy());
         clients.insert(addr.to_owned(), client.clone());
         Some(client)

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use conclave_core::{
@@ -17,6 +17,7 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{
     ballot::Booths,
+    desk::wall_ms,
     live::{Frame, Live},
     ports::{self, World},
 };
@@ -266,10 +267,4 @@ fn cluster_of(command: &Command) -> Option<ClusterName> {
         | Command::Quarantine { cluster, .. } => Some(cluster.clone()),
         Command::AdvanceTime { .. } => None,
     }
-}
-
-/// Milliseconds since 1970, for people only; zero if the clock says less.
-fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
 }

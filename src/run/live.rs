@@ -107,8 +107,7 @@ pub struct Question {
 impl Live {
     /// Nothing seen yet.
     pub fn new(me: ManagerId, now: Mono) -> Self {
-        let inner =
-            Inner { me, beat: now, stalled: None, nonce: 0, clusters: BTreeMap::new() };
+        let inner = Inner { me, beat: now, stalled: None, nonce: 0, clusters: BTreeMap::new() };
         Self { inner: Arc::new(Mutex::new(inner)), wake: Arc::new(Notify::new()) }
     }
 
@@ -192,8 +191,7 @@ impl Live {
         let name = &state.definition.name;
         let mut inner = self.lock(now);
         let seen = inner.clusters.entry(name.clone()).or_insert_with(|| Seen::new(now));
-        let is_newer =
-            seen.view.observations.get(&look.server).is_none_or(|old| look.at >= old.at);
+        let is_newer = seen.view.observations.get(&look.server).is_none_or(|old| look.at >= old.at);
         if !is_newer {
             return;
         }
@@ -469,8 +467,7 @@ fn hearing(
     let judge = |server: &conclave_core::model::ServerDefinition| {
         let look = seen.view.observations.get(&server.name);
         let tracker = seen.trackers.get(&server.name);
-        let heard =
-            tracker.map(|tracker| tracker.judge(look, source, &definition.policy, now));
+        let heard = tracker.map(|tracker| tracker.judge(look, source, &definition.policy, now));
         (server.name.clone(), heard.unwrap_or(Hearing::Unknown))
     };
     others.map(judge).collect()

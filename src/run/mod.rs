@@ -27,6 +27,7 @@ use conclave_core::{
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinSet,
 };
 
 use crate::{
@@ -42,12 +43,15 @@ use crate::{
     tls::Tls,
 };
 
+/// How long opening a session to a host may take.
+const WARM: Micros = Micros(3_000_000);
+
 /// Runs a manager until it is told to stop or must stop.
 ///
 /// # Errors
 /// It could not start, or its storage failed: one sentence with what to do.
 pub async fn manager(config: ManagerConfig) -> anyhow::Result<()> {
-    let secrets = Arc::new(Secrets::load(&config.secrets)?);
+    let secrets = Arc::new(Secrets::load(Some(&config.secrets))?);
     let tls = match &config.security {
         Security::Insecure => None,
         Security::Tls(files) => Some(files.load()?),
@@ -63,26 +67,27 @@ pub async fn manager(config: ManagerConfig) -> anyhow::Result<()> {
             ..Timings::default()
         },
         compaction: raft::Compaction::default(),
-        tls: tls.as_ref().map(Tls::client),
+        tls: tls.as_ref().map(|tls: &Tls| tls.client.clone()),
     })
     .await?;
-    let mysql = Arc::new(MysqlPort::new(MysqlPortOptions::default(), secrets.clone()));
-    let remote = Arc::new(SshPort::new(SshPortOptions::default(), secrets));
+    let mysql = Arc::new(MysqlPort::new(secrets.clone(), &MysqlPortOptions::default())?);
+    let remote = Arc::new(SshPort::new(secrets, &SshPortOptions::default()));
     let live = live::Live::new(ManagerId(node.id()), SystemClock.now());
-    let booths = ballot::Booths::new(node.clone(), tls.as_ref().map(Tls::client));
+    let booths =
+        ballot::Booths::new(node.clone(), tls.as_ref().map(|tls: &Tls| tls.client.clone()));
     let world = ports::World::new(mysql.clone(), remote.clone(), node.clone(), live.clone());
 
     let (stopper, stop) = watch::channel(false);
     let leader = leader::Loop::new(node.clone(), live.clone(), booths.clone(), world);
-    let probes = probe::Supervisor { live: live.clone(), mysql, booths, me: node.id() };
+    let probes = probe::Supervisor { live: live.clone(), mysql, booths, me: ManagerId(node.id()) };
     let leader = tokio::spawn(leader.run(stop.clone()));
     let probes = tokio::spawn(probes.run(node.state(), stop.clone()));
     let warmer = tokio::spawn(warm(remote, node.clone(), stop.clone()));
     let pulse = tokio::spawn(pulse(live.clone(), stop.clone()));
 
     let desk = Arc::new(desk::Office::new(node.clone(), live.clone()));
-    let admin = api::grpc::service(desk, tls.as_ref().map(Tls::client));
-    let mut server = raft::server(tls.as_ref().map(Tls::server))?;
+    let admin = api::grpc::service(desk, tls.as_ref().map(|tls: &Tls| tls.client.clone()));
+    let mut server = raft::server(tls.as_ref().map(|tls| tls.server.clone()))?;
     let router = server
         .add_service(node.service())
         .add_service(ballot::Booth::service(node.clone(), live))
@@ -135,18 +140,29 @@ async fn pulse(live: live::Live, mut stop: watch::Receiver<bool>) {
 
 /// Keeps sessions to the hosts open, so that a failover finds them open.
 async fn warm(remote: Arc<SshPort>, node: Node, mut stop: watch::Receiver<bool>) {
+    let mut warming = JoinSet::new();
     loop {
         let group = node.state().borrow().clone();
         for cluster in group.clusters.values() {
             for server in &cluster.definition.servers {
                 let at = conclave_core::decide::view::place(cluster, &server.name);
                 if let Some(at) = at.filter(|at| at.server.ssh.is_some()) {
-                    remote.warm(&at);
+                    let remote = remote.clone();
+                    warming.spawn(async move {
+                        let deadline = SystemClock.now().plus(WARM);
+                        if let Err(error) = remote.warm(&at, deadline).await {
+                            tracing::debug!(server = %at.server.name, %error, "no ssh session");
+                        }
+                    });
                 }
             }
         }
+        let all_warm = async {
+            while warming.join_next().await.is_some() {}
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        };
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(5)) => {}
+            () = all_warm => {}
             _ = stop.changed() => return,
         }
     }

@@ -11,7 +11,7 @@ use conclave_core::{
 use super::live::Live;
 use crate::{
     adapters::{clock::SystemClock, mysql::MysqlPort, ssh::SshPort},
-    raft::{Node, node},
+    raft::{self, Node},
 };
 
 /// The Raft log, as the step runner sees it.
@@ -34,12 +34,12 @@ pub async fn propose(node: &Node, command: Command) -> Result<Reply, ProposeErro
     match node.propose(command).await {
         Ok(Reply::Rejected { rejection }) => Err(ProposeError::Rejected(rejection)),
         Ok(reply) => Ok(reply),
-        Err(node::ProposeError::NotLeader { .. }) => Err(ProposeError::NotLeader),
+        Err(raft::ProposeError::NotLeader { .. }) => Err(ProposeError::NotLeader),
         Err(
-            error @ (node::ProposeError::NoQuorum
-            | node::ProposeError::TooLarge { .. }
-            | node::ProposeError::Unknown { .. }
-            | node::ProposeError::Fatal { .. }),
+            error @ (raft::ProposeError::NoQuorum
+            | raft::ProposeError::TooLarge { .. }
+            | raft::ProposeError::Unknown { .. }
+            | raft::ProposeError::Fatal { .. }),
         ) => Err(ProposeError::Unknown(error.to_string())),
     }
 }

@@ -6,15 +6,11 @@
 //!                                                per server:  looks
 //! ```
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use conclave_core::{
     decide::{suspect::Ping, view::place},
-    model::{ClusterName, Micros, Millis, Observation, PingType, Policy, ServerName},
+    model::{ClusterName, ManagerId, Micros, Millis, Observation, PingType, Policy, ServerName},
     ports::{Clock, Mysql, Place},
     state::{ClusterState, GroupState},
 };
@@ -50,7 +46,7 @@ pub struct Supervisor {
     /// Calls to other managers.
     pub booths: Booths,
     /// Who this manager is: names its own row for insert pings.
-    pub me: u64,
+    pub me: ManagerId,
 }
 
 /// What a task is about; it is replaced when this changes.
@@ -127,7 +123,7 @@ impl Supervisor {
         if policy.ping == PingType::Connect {
             return;
         }
-        let mut pinger = Pinger::new(self.mysql.clone(), place.clone(), self.me);
+        let mut pinger = self.pinger(place).await;
         loop {
             let began = SystemClock.now();
             let deadline = began.plus(policy.connect_deadline_ms);
@@ -142,7 +138,7 @@ impl Supervisor {
     }
 
     async fn fresh(&self, place: &Place, policy: &Policy, hurry: &Notify) {
-        let pinger = Pinger::new(self.mysql.clone(), place.clone(), self.me);
+        let pinger = self.pinger(place).await;
         loop {
             let began = SystemClock.now();
             let deadline = began.plus(policy.connect_deadline_ms);
@@ -156,6 +152,24 @@ impl Supervisor {
                 () = hurry.notified() => {}
                 () = pause(calm) => {}
             }
+        }
+    }
+
+    /// Waits until this manager has a password for the account.
+    async fn pinger(&self, place: &Place) -> Pinger {
+        let mut said = String::new();
+        loop {
+            match self.mysql.pinger(place, self.me) {
+                Ok(pinger) => return pinger,
+                Err(error) => {
+                    let why = error.to_string();
+                    if why != said {
+                        tracing::error!(cluster = %place.cluster, "cannot ping: {why}");
+                        said = why;
+                    }
+                }
+            }
+            tokio::time::sleep(VIP).await;
         }
     }
 
@@ -204,8 +218,8 @@ impl Supervisor {
             let Some(agreed) = group.clusters.get(cluster) else { return };
             let look = Observation { server: server.clone(), at, seen };
             self.live.looked(agreed, look, SystemClock.now());
-            let is_busy = agreed.attempt.is_some()
-                || self.live.trouble(cluster, SystemClock.now()).is_some();
+            let is_busy =
+                agreed.attempt.is_some() || self.live.trouble(cluster, SystemClock.now()).is_some();
             let calm = policy.watch_interval_ms.0;
             self.rest(cluster, if is_busy { calm / DOUBT_LOOKS } else { calm }).await;
         }

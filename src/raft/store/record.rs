@@ -22,6 +22,9 @@ pub const PIECE: usize = 4096;
 const CRC: usize = 4;
 const LOG_KEY: usize = 11;
 
+/// Key and value of one piece of an entry.
+pub type LogRecord = ([u8; LOG_KEY], Vec<u8>);
+
 /// What is wrong with a record; which one, and why we think so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{record}: {what}")]
@@ -123,7 +126,7 @@ fn parse<T: DeserializeOwned>(record: String, body: &[u8]) -> Result<T, Flaw> {
 ///
 /// # Errors
 /// The entry has more than 65,535 pieces.
-pub fn entry_records(entry: &Entry) -> Result<Vec<([u8; LOG_KEY], Vec<u8>)>, Flaw> {
+pub fn entry_records(entry: &Entry) -> Result<Vec<LogRecord>, Flaw> {
     let index = entry.log_id.index;
     let body = json(entry);
     let pieces = body.chunks(PIECE);

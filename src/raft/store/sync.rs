@@ -109,11 +109,10 @@ impl Syncer {
         }
         if let Err(e) = &result {
             let path = self.path.display();
-            self.fatal.raise(&format!("make {path} durable: {e}; replace or repair the disk"));
+            self.fatal.raise(&format!("make {path} durable: {e}; free or replace the disk"));
         }
         for job in batch {
-            let copy = result.as_ref().map(|()| ()).map_err(|e| again(e));
-            (job.done)(copy);
+            (job.done)(result.as_ref().copied().map_err(again));
         }
         result.is_ok() && !waits
     }

@@ -93,7 +93,7 @@ async fn a_large_entry_is_cut_into_pieces_and_comes_back_whole() {
     let mut log = opened(dir.path()).log;
     let entries = log.try_get_log_entries(..).await.expect("read");
     let openraft::EntryPayload::Normal(command) = &entries[0].payload else { panic!("a command") };
-    assert_eq!(command.value, big);
+    assert_eq!(*command, put("big", &big));
     assert_eq!(entries.len(), 2);
     let blobs = fs::read_dir(dir.path().join("log/blobs")).expect("sled's directory").count();
     assert_eq!(blobs, 0, "sled never fsyncs its blobs");

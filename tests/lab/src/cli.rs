@@ -1,5 +1,6 @@
 //! The commands: each finds its lab, does one thing, and says what it did.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand};
 use conclave_lab::{
     Error, Install, Lab, LabSpec, Outcome, READER_VIP, Result, Role, Signal, WRITER_VIP, Writer,
-    WriterSpec, double, guest, keeper, load,
+    WriterSpec, double, guest, keeper, load, relay,
 };
 use nix::sys::signal::SigSet;
 
@@ -115,6 +116,8 @@ enum Command {
     Isolate { host: String },
     /// Lose so many packets per thousand, to the host and from it (0 ends it)
     Loss { host: String, permille: u32 },
+    /// Delay each packet to the host and from it by so many milliseconds (0 ends it)
+    Delay { host: String, ms: u64 },
     /// End all cuts, isolations and losses
     Heal,
     /// Fill a host's memory disk (needs `up --srv-mb`)
@@ -154,6 +157,8 @@ enum Command {
     #[command(hide = true)]
     Init { root: PathBuf, host: String },
     #[command(hide = true)]
+    Relay { root: PathBuf, host: String, ms: u64 },
+    #[command(hide = true)]
     Load(load::Args),
 }
 
@@ -164,7 +169,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     let on = |host: &str| lab()?.host(host);
     match cli.command {
         Command::Install => {
-            println!("MySQL is in {}", Install::ensure()?.prefix().display());
+            say(format!("MySQL is in {}", Install::ensure()?.prefix().display()));
         }
         Command::Up { keep, servers, managers, performance_schema, srv_mb, bare } => {
             let defaults = LabSpec {
@@ -181,14 +186,14 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             let lab = lab()?;
             let name = lab.name().to_owned();
             lab.down()?;
-            println!("lab {name} is gone");
+            say(format!("lab {name} is gone"));
         }
-        Command::Sweep => println!("removed: {}", or_none(&Lab::sweep()?)),
+        Command::Sweep => say(format!("removed: {}", or_none(&Lab::sweep()?))),
         Command::Status => status(name.as_deref())?,
         Command::Exec { host, command } => return exec(&lab()?, &host, &command),
         Command::Sql { host, statements } => {
             for row in on(&host)?.sql(&statements)? {
-                println!("{}", row.join("\t"));
+                say(row.join("\t"));
             }
         }
         Command::Kill { host, signal } => on(&host)?.signal_mysqld(parse_signal(&signal)?)?,
@@ -202,6 +207,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Split { a, b } => lab()?.split(&a, &b)?,
         Command::Isolate { host } => lab()?.isolate(&host)?,
         Command::Loss { host, permille } => lab()?.loss(&host, permille)?,
+        Command::Delay { host, ms } => lab()?.delay(&host, ms)?,
         Command::Heal => lab()?.heal()?,
         Command::Fill { host } => on(&host)?.fill_disk()?,
         Command::Free { host } => on(&host)?.free_disk()?,
@@ -216,9 +222,17 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Keeper { root } => keeper::keep_lab(&root)?,
         Command::Boot { root, host } => guest::boot(&root, &host)?,
         Command::Init { root, host } => guest::init(&root, &host)?,
+        Command::Relay { root, host, ms } => relay::run(&root, &host, ms)?,
         Command::Load(args) => load::run(args)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a line. Whoever reads us may have seen enough; then there is nobody to go on for.
+fn say(line: impl std::fmt::Display) {
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
 }
 
 /// The named lab, or the only one that runs.
@@ -246,13 +260,13 @@ fn up(spec: LabSpec, bare: bool) -> Result<()> {
     let started = Instant::now();
     let keep = spec.keep;
     let lab = if bare { Lab::up(spec)? } else { Lab::up_replicated(spec)? };
-    println!("lab {} is up after {:.1} s", lab.name(), started.elapsed().as_secs_f64());
+    say(format!("lab {} is up after {:.1} s", lab.name(), started.elapsed().as_secs_f64()));
     show_hosts(&lab)?;
     if keep {
-        println!("it stays; remove it with: conclave-lab down --name {}", lab.name());
+        say(format!("it stays; remove it with: conclave-lab down --name {}", lab.name()));
         return Ok(());
     }
-    println!("it ends with this command: press Ctrl-C");
+    say("it ends with this command: press Ctrl-C");
     let mut ends = SigSet::empty();
     ends.add(Signal::SIGINT);
     ends.add(Signal::SIGTERM);
@@ -264,40 +278,42 @@ fn up(spec: LabSpec, bare: bool) -> Result<()> {
 fn status(name: Option<&str>) -> Result<()> {
     let labs = Lab::list()?;
     if labs.is_empty() {
-        println!("no lab on this machine; make one with: conclave-lab up --keep");
+        say("no lab on this machine; make one with: conclave-lab up --keep");
         return Ok(());
     }
     for found in labs {
         let wanted = name.is_none_or(|name| name == found.name);
         match (found.is_running, wanted) {
             (true, true) => {
-                println!("lab {}", found.name);
+                say(format!("lab {}", found.name));
                 show_hosts(&Lab::attach(&found.name)?)?;
             }
-            (true, false) => println!("lab {}", found.name),
-            (false, _) => println!("lab {}: stale, remove it with: conclave-lab sweep", found.name),
+            (true, false) => say(format!("lab {}", found.name)),
+            (false, _) => {
+                say(format!("lab {}: stale, remove it with: conclave-lab sweep", found.name))
+            }
         }
     }
     Ok(())
 }
 
 fn show_hosts(lab: &Lab) -> Result<()> {
-    println!("  {:7} {:5} {:12} {:13} state", "host", "rack", "address", "segment");
+    say(format!("  {:7} {:5} {:12} {:13} state", "host", "rack", "address", "segment"));
     for host in lab.hosts() {
         let place = host.place();
         let (rack, ip, segment) = (place.rack, host.ip(), place.segment_ip());
         let state = state(&host)?;
-        println!("  {:7} {rack:<5} {ip:12} {segment:13} {state}", host.name());
+        say(format!("  {:7} {rack:<5} {ip:12} {segment:13} {state}", host.name()));
     }
     let faults = lab.faults()?;
     for (from, to) in &faults.cuts {
-        println!("  {to} does not hear {from}");
+        say(format!("  {to} does not hear {from}"));
     }
     for host in &faults.isolated {
-        println!("  {host} is isolated");
+        say(format!("  {host} is isolated"));
     }
     for (host, permille) in &faults.loss {
-        println!("  {host} loses {permille} of 1000 packets each way");
+        say(format!("  {host} loses {permille} of 1000 packets each way"));
     }
     Ok(())
 }
@@ -373,21 +389,21 @@ fn write(lab: &Lab, spec: &WriterSpec, length: Duration) -> Result<()> {
         let server = new.iter().rev().find(|op| op.outcome == Outcome::Ok);
         let server = server.map_or("nobody".into(), |op| format!("server {}", op.server_id));
         let error = new.iter().rev().find_map(|op| op.error.clone());
-        println!(
+        say(format!(
             "{:4.0} s  {:5} written by {server}, {} refused, {} unknown{}",
             started.elapsed().as_secs_f64(),
             count(Outcome::Ok),
             count(Outcome::Fail),
             count(Outcome::Unknown),
             error.map_or(String::new(), |error| format!("; {error}"))
-        );
+        ));
     }
     let history = writer.stop()?;
-    println!(
+    say(format!(
         "{} writes acknowledged; the longest time without one was {:.3} s",
         history.acked().count(),
         history.longest_gap().as_secs_f64()
-    );
+    ));
     Ok(())
 }
 
@@ -408,12 +424,12 @@ fn watch(lab: &Lab, length: Duration) -> Result<()> {
         }
         let now = or_none(&accepting);
         if now != before {
-            println!("{:7.1} s  writable: {now}", started.elapsed().as_secs_f64());
+            say(format!("{:7.1} s  writable: {now}", started.elapsed().as_secs_f64()));
             before = now;
         }
     }
     let histories: Result<Vec<_>> = watchers.into_iter().map(Writer::stop).collect();
     let doubles = double(&histories?, Duration::from_millis(500));
-    println!("commits acknowledged by two servers in turns: {}", doubles.len());
+    say(format!("commits acknowledged by two servers in turns: {}", doubles.len()));
     Ok(())
 }

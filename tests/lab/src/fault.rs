@@ -9,12 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::process::Command;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
-use crate::keeper::feed;
-use crate::lab::Lab;
+use crate::host::Host;
+use crate::keeper::{feed, ip_batch};
+use crate::lab::{Lab, Shared, in_parallel};
 use crate::spec::{LabSpec, Place};
 
 /// The faults of the network that are in force.
@@ -46,8 +48,12 @@ impl Faults {
             }
         }
         for (host, permille) in &self.loss {
+            // nft refuses a comparison that is always true.
+            let lose = match permille {
+                1000.. => "drop".to_owned(),
+                0..1000 => format!("numgen random mod 1000 < {permille} drop"),
+            };
             for port in spec.place(host)?.ports() {
-                let lose = format!("numgen random mod 1000 < {permille} drop");
                 let _ = writeln!(before, "  iifname \"{port}\" {lose}");
                 let _ = writeln!(after, "  oifname \"{port}\" {lose}");
             }
@@ -78,6 +84,20 @@ fn deaf(port: &str, from: Place) -> String {
         from.ip(),
         from.segment_ip()
     )
+}
+
+/// Makes the router and all hosts forget whom they have asked for in vain: after a question without
+/// an answer they would ask again only a second later.
+pub(crate) fn forget_unreachable(shared: &Arc<Shared>) -> Result<()> {
+    let flush = || ip_batch("neigh flush all nud incomplete nud failed\n");
+    shared.keeper.within(flush).context(|| "enter the router".into())??;
+    let places = shared.spec.places().into_iter();
+    let hosts: Vec<Host> = places.map(|place| Host::new(Arc::clone(shared), place)).collect();
+    in_parallel(&hosts, |host| match host.namespaces() {
+        Ok(inside) => inside.within(flush).context(|| format!("enter {}", host.name()))?,
+        Err(Error::HostOff { .. }) => Ok(()),
+        Err(err) => Err(err),
+    })
 }
 
 impl Lab {
@@ -130,12 +150,14 @@ impl Lab {
         })
     }
 
-    /// Ends all cuts, isolations and losses. Delays and powered-off hosts stay.
+    /// Ends all cuts, isolations and losses. Delays and powered-off hosts stay. Returns when a new
+    /// connection would pass at once.
     ///
     /// # Errors
     /// nft failed: all faults are still in force.
     pub fn heal(&self) -> Result<()> {
-        self.change_faults(|faults| *faults = Faults::default())
+        self.change_faults(|faults| *faults = Faults::default())?;
+        forget_unreachable(self.shared())
     }
 
     /// The faults in force.

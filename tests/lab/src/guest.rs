@@ -97,9 +97,8 @@ pub fn boot(root: &Path, host: &str) -> Result<()> {
 /// Both cables, between the router and the host. The init is process 1 of the namespace that our
 /// children are born into, and so it is for `ip`.
 fn plug_in(place: Place) -> String {
-    let bridges = [format!("br{}", place.rack), "brv".to_owned()];
     let mut batch = String::new();
-    for (leg, (port, bridge)) in place.ports().iter().zip(bridges).enumerate() {
+    for (leg, (port, bridge)) in place.ports().iter().zip(place.bridges()).enumerate() {
         let mac = place.mac(leg as u8);
         batch += &format!(
             "link add name {port} type veth peer name eth{leg} address {mac} netns 1\n\
@@ -211,10 +210,10 @@ impl Services {
         thread::spawn(move || {
             thread::sleep(pause);
             let mut locked = services.lock().expect("no panic while held");
-            if locked.restart_after.is_some() {
-                if let Err(err) = locked.start() {
-                    eprintln!("restart mysqld: {err}");
-                }
+            if locked.restart_after.is_some()
+                && let Err(err) = locked.start()
+            {
+                eprintln!("restart mysqld: {err}");
             }
         });
     }

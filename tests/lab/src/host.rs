@@ -25,7 +25,7 @@ use crate::keeper::{ip_batch, malformed};
 use crate::lab::Shared;
 use crate::ns::Namespaces;
 use crate::spec::{Place, Role};
-use crate::{garp, mysql, ssh, template};
+use crate::{fault, garp, mysql, relay, ssh, template};
 
 /// Deadline of [`Host::run`].
 const RUN_LIMIT: Duration = Duration::from_secs(30);
@@ -70,6 +70,10 @@ impl Host {
     /// system, see [`crate::LabSpec::srv_mb`]).
     pub fn srv(&self) -> PathBuf {
         self.dir().join("srv")
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Makes the host's folder with all that it needs before its first boot.
@@ -171,12 +175,17 @@ impl Host {
         env: &[(&str, &str)],
         log: &Path,
     ) -> Result<Process> {
+        let mut command = Command::new(program);
+        command.args(args).envs(env.iter().copied()).stdin(Stdio::null());
+        self.spawn_logged(command, log)
+    }
+
+    /// Starts a program whose input is set already, in a process group of its own.
+    pub(crate) fn spawn_logged(&self, mut command: Command, log: &Path) -> Result<Process> {
         let file = File::options().create(true).append(true).open(log);
         let stdout = file.context(|| format!("open {}", log.display()))?;
         let stderr = stdout.try_clone().context(|| "share the log".into())?;
-        let mut command = Command::new(program);
-        command.args(args).envs(env.iter().copied()).process_group(0);
-        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        command.process_group(0).stdout(stdout).stderr(stderr);
         let child = self.namespaces()?.spawn(&mut command);
         let what = || format!("start {:?} on {}", command.get_program(), self.place);
         Ok(Process { child: child.context(what)? })
@@ -216,7 +225,8 @@ impl Host {
             thread::sleep(Duration::from_micros(500));
         }
         // The far ends may have gone with the namespace already, or will in a moment.
-        for port in self.place.ports() {
+        self.unplug_relay();
+        for port in self.place.ports().into_iter().chain(relay::wires(self.place)) {
             let _ = self.in_router(|| ip_batch(&format!("link del dev {port}\n")));
         }
         Ok(())
@@ -231,6 +241,16 @@ impl Host {
         if self.is_on() {
             return Err(malformed(&format!("power {} on", self.place), "it to be off", "it is on"));
         }
+        self.boot(false)?;
+        fault::forget_unreachable(&self.shared)?;
+        if start_mysqld && self.place.role == Role::Server {
+            self.start_mysqld()?;
+        }
+        Ok(())
+    }
+
+    /// As [`Host::power_on`], in a network where nobody has missed the host yet.
+    pub(crate) fn boot(&self, start_mysqld: bool) -> Result<()> {
         let mut boot = Command::new(&self.shared.bin);
         boot.arg("boot").arg(self.shared.files.root()).arg(self.name());
         let booted = self.shared.keeper.run(&mut boot, b"", POWER_LIMIT)?;

@@ -44,6 +44,11 @@ impl Files {
     pub fn root(&self) -> &Path {
         &self.root
     }
+    /// What the folder is renamed to while it is being removed. No lab's name begins with a dot.
+    pub fn gone(&self) -> PathBuf {
+        let name = self.root.file_name().unwrap_or_default().to_string_lossy();
+        self.root.with_file_name(format!(".gone-{name}-{}", std::process::id()))
+    }
     pub fn spec(&self) -> PathBuf {
         self.root.join("lab.json")
     }
@@ -202,7 +207,7 @@ impl Lab {
         let hosts = self.hosts();
         in_parallel(&hosts, |host| host.furnish())?;
         crate::ssh::write_known_hosts(&self.shared)?;
-        in_parallel(&hosts, |host| host.power_on(self.shared.spec.start_mysqld))
+        in_parallel(&hosts, |host| host.boot(self.shared.spec.start_mysqld))
     }
 
     /// Attaches to a running lab by its name; dropping the result leaves the lab alone.
@@ -230,18 +235,7 @@ impl Lab {
     /// # Errors
     /// The folder of labs cannot be read.
     pub fn list() -> Result<Vec<Found>> {
-        let mut labs = Vec::new();
-        let Ok(entries) = fs::read_dir(BASE) else { return Ok(labs) };
-        for entry in entries {
-            let entry = entry.context(|| format!("list {BASE}"))?;
-            if entry.path().is_dir() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                let is_running = is_locked(&Files::new(&entry.path()).lock())?;
-                labs.push(Found { name, is_running });
-            }
-        }
-        labs.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(labs)
+        Ok(folders()?.into_iter().filter(|lab| !lab.name.starts_with('.')).collect())
     }
 
     /// Removes what labs left behind whose reaper was killed. Returns their names.
@@ -255,7 +249,8 @@ impl Lab {
         sweep_locked()
     }
 
-    /// Takes the lab down, kept or not, and waits until nothing is left of it.
+    /// Takes the lab down, kept or not, and waits until nothing is left of it but a renamed folder
+    /// whose removal is under way.
     ///
     /// # Errors
     /// It did not vanish in time; what is left is removed by the next sweep.
@@ -265,20 +260,15 @@ impl Lab {
 
     fn take_down(&mut self) -> Result<()> {
         let leash = self.leash.take();
-        if let Some(Leash { mut reaper, pipe }) = leash {
-            let is_kept = pipe.is_none();
-            drop(pipe);
-            if is_kept {
-                let _ = kill(Pid::from_raw(self.shared.keeper.pid), Signal::SIGKILL);
-            }
-            let ended = crate::ns::wait_until(&mut reaper, Instant::now() + DOWN_LIMIT)
-                .context(|| "wait for the reaper".into())?;
-            if ended.is_some() {
-                return Ok(());
-            }
-        } else if is_locked(&self.shared.files.lock())? {
+        let is_leashed = leash.as_ref().is_some_and(|leash| leash.pipe.is_some());
+        if !is_leashed && is_locked(&self.shared.files.lock())? {
             // The reaper lives, so the keeper has not been waited for and its id is its own.
             let _ = kill(Pid::from_raw(self.shared.keeper.pid), Signal::SIGKILL);
+        }
+        if let Some(Leash { mut reaper, pipe }) = leash {
+            drop(pipe);
+            // It is busy with the folder for a while yet; all else is gone before.
+            thread::spawn(move || reaper.wait());
         }
         let root = self.shared.files.root();
         let until = Instant::now() + DOWN_LIMIT;
@@ -347,6 +337,10 @@ impl Lab {
         &self.shared.bin
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     pub(crate) fn files(&self) -> &Files {
         &self.shared.files
     }
@@ -359,10 +353,11 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if self.leash.is_some() && !self.shared.spec.keep {
-            if let Err(err) = self.take_down() {
-                eprintln!("conclave-lab: {err}");
-            }
+        if self.leash.is_some()
+            && !self.shared.spec.keep
+            && let Err(err) = self.take_down()
+        {
+            eprintln!("conclave-lab: {err}");
         }
     }
 }
@@ -429,6 +424,22 @@ fn fresh_name() -> String {
     format!("lab-{}-{:x}", std::process::id(), clock.subsec_nanos())
 }
 
+/// All folders, those that are being removed too.
+fn folders() -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(BASE) else { return Ok(found) };
+    for entry in entries {
+        let entry = entry.context(|| format!("list {BASE}"))?;
+        if entry.path().is_dir() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_running = is_locked(&Files::new(&entry.path()).lock())?;
+            found.push(Found { name, is_running });
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
 fn base_lock() -> Result<File> {
     let path = Path::new(BASE).join(".lock");
     let lock = File::create(&path).context(|| format!("open {}", path.display()))?;
@@ -454,7 +465,7 @@ fn is_locked(path: &Path) -> Result<bool> {
 
 fn sweep_locked() -> Result<Vec<String>> {
     let mut swept = Vec::new();
-    for stale in Lab::list()?.into_iter().filter(|lab| !lab.is_running) {
+    for stale in folders()?.into_iter().filter(|lab| !lab.is_running) {
         let root = Path::new(BASE).join(&stale.name);
         // The keeper ends with its reaper; give its servers a moment to let go of their files.
         let mut removed = fs::remove_dir_all(&root);

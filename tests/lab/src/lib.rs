@@ -17,6 +17,7 @@
 mod error;
 mod fault;
 mod garp;
+pub mod group;
 pub mod guest;
 pub mod history;
 mod host;
@@ -26,6 +27,7 @@ mod lab;
 pub mod load;
 mod mysql;
 mod ns;
+pub mod relay;
 pub mod spec;
 mod ssh;
 mod template;
@@ -33,6 +35,7 @@ mod writer;
 
 pub use error::{Error, Result};
 pub use fault::Faults;
+pub use group::{Group, GroupSpec};
 pub use history::{Double, History, Op, Outcome, Table, double, lost_acked, now_us};
 pub use host::{Host, Process};
 pub use install::Install;

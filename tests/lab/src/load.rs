@@ -2,7 +2,7 @@
 //! down what it saw, one JSON line per operation.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -52,13 +52,18 @@ pub struct Args {
     pub pause_ms: u64,
 }
 
-/// Runs until SIGTERM; operations that are under way then are finished first.
+/// Runs until SIGTERM, and then finishes the operations that are under way; or until its input ends
+/// because the one who started it is gone.
 ///
 /// # Errors
 /// The output cannot be opened. What servers and network do is never an error, but an outcome.
 pub fn run(args: Args) -> Result<()> {
     let out = File::options().create(true).append(true).open(&args.out);
     let out = Rc::new(out.context(|| format!("open {}", args.out.display()))?);
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context(|| "make a runtime".into())?;
     runtime.block_on(tokio::task::LocalSet::new().run_until(async {

@@ -143,6 +143,11 @@ impl Place {
         [self.name(), format!("{}v", self.name())]
     }
 
+    /// The router's bridges that these ports belong to.
+    pub(crate) fn bridges(self) -> [String; 2] {
+        [format!("br{}", self.rack), "brv".to_owned()]
+    }
+
     /// MySQL's `server_id` on a database host.
     pub fn server_id(self) -> u32 {
         u32::from(self.number)

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -83,7 +84,7 @@ impl Lab {
             Table::T => "t",
             Table::W => "w",
         };
-        let args = [
+        let args: [String; 9] = [
             "load".into(),
             format!("--address={}", spec.address),
             format!("--table={table}"),
@@ -94,7 +95,10 @@ impl Lab {
             format!("--connect-ms={}", spec.connect_deadline.as_millis()),
             format!("--pause-ms={}", spec.retry_pause.as_millis()),
         ];
-        let process = host.spawn(self.bin(), &args, &[], &log)?;
+        let mut command = Command::new(self.bin());
+        // The client ends with its input: also when this process is killed while the lab is kept.
+        command.args(&args).stdin(Stdio::piped());
+        let process = host.spawn_logged(command, &log)?;
         let history = History { table: spec.table, ops: Vec::new() };
         let op_deadline = spec.op_deadline;
         Ok(Writer { process, path, offset: 0, partial: Vec::new(), history, op_deadline })

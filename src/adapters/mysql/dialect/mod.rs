@@ -1,0 +1,144 @@
+//! Which words does this server understand? The only place where SQL for servers is written.
+
+mod mysql8;
+
+use conclave_core::{
+    model::{LinkOptions, ServerFacts, StepId},
+    ports::SqlAction,
+};
+use mysql_async::Row;
+use secrecy::SecretString;
+
+use super::read::{Odd, Plugins};
+
+/// One way of speaking. Older servers and MariaDB are further variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// MySQL 8.4 and 9: `REPLICA` and `SOURCE`, semi-sync plugins of that name, GTIDs with tags.
+    Mysql8,
+}
+
+/// The link a replica has now, as far as a change of source must know it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Link {
+    /// Channel, or empty.
+    pub(super) channel: String,
+    /// Heartbeat period in seconds, which a change of source would set back.
+    pub(super) heartbeat: Option<String>,
+}
+
+/// What statements need besides the action.
+pub(super) struct Terms<'a> {
+    /// The present link.
+    pub(super) link: &'a Link,
+    /// Password of the account named in the action.
+    pub(super) password: Option<&'a SecretString>,
+}
+
+impl Link {
+    /// As a look shows it.
+    pub(super) fn of(options: &LinkOptions) -> Self {
+        let millis = options.heartbeat_ms;
+        let heartbeat = format!("{}.{:03}", millis / 1000, millis % 1000);
+        Self { channel: options.channel.clone(), heartbeat: Some(heartbeat) }
+    }
+}
+
+impl Dialect {
+    /// By the version the server greets with. MariaDB greets with 10 and above.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub(super) fn of(version: (u16, u16, u16)) -> Result<Self, String> {
+        match version {
+            (8, 4.., _) | (9, _, _) => Ok(Dialect::Mysql8),
+            (major, minor, patch) => Err(format!(
+                "wanted MySQL 8.4 or 9, found a server of version {major}.{minor}.{patch}"
+            )),
+        }
+    }
+
+    /// The statements of a look.
+    pub(super) fn look(self, plugins: Plugins) -> String {
+        match self {
+            Dialect::Mysql8 => mysql8::look(plugins),
+        }
+    }
+
+    /// Which plugins the replies to a look show.
+    pub(super) fn plugins(self, sets: &[Vec<Row>]) -> Result<Plugins, Odd> {
+        match self {
+            Dialect::Mysql8 => mysql8::plugins(sets),
+        }
+    }
+
+    /// What the replies to a look say.
+    pub(super) fn facts(self, sets: &[Vec<Row>], asked: Plugins) -> Result<ServerFacts, Odd> {
+        match self {
+            Dialect::Mysql8 => mysql8::facts(sets, asked),
+        }
+    }
+
+    /// Asks for the present link.
+    pub(super) fn ask_link(self) -> &'static str {
+        match self {
+            Dialect::Mysql8 => mysql8::ASK_LINK,
+        }
+    }
+
+    /// Reads the present link.
+    pub(super) fn link(self, sets: &[Vec<Row>]) -> Result<Link, Odd> {
+        match self {
+            Dialect::Mysql8 => mysql8::link(sets),
+        }
+    }
+
+    /// The statement of an action; `None` for [`SqlAction::WriteMarker`], which has several.
+    pub(super) fn statement(self, action: &SqlAction, terms: &Terms<'_>) -> Option<String> {
+        match self {
+            Dialect::Mysql8 => mysql8::statement(action, terms),
+        }
+    }
+
+    /// Writes the marker row.
+    pub(super) fn write_marker(self, step: StepId) -> String {
+        match self {
+            Dialect::Mysql8 => mysql8::write_marker(step),
+        }
+    }
+
+    /// Makes the marker's table.
+    pub(super) fn make_marker(self) -> [&'static str; 2] {
+        match self {
+            Dialect::Mysql8 => mysql8::MAKE_MARKER,
+        }
+    }
+}
+
+/// A string literal. Sessions run with an empty `sql_mode`, so backslashes escape.
+pub(super) fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('\'');
+    for c in text.chars() {
+        match c {
+            '\'' => out.push_str("\\'"),
+            '\\' => out.push_str("\\\\"),
+            '\0' => out.push_str("\\0"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\u{1a}' => out.push_str("\\Z"),
+            other => out.push(other),
+        }
+    }
+    out.push('\'');
+    out
+}
+
+/// Whether the options name a channel of their own.
+fn channel_of<'a>(options: Option<&'a LinkOptions>, link: &'a Link) -> &'a str {
+    options.map_or(&link.channel, |options| &options.channel)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,309 @@
+//! MySQL 8.4 and 9.
+
+use conclave_core::{
+    model::{Applier, LinkOptions, Receiver, ReplicaFacts, SemiSync, ServerFacts, StepId},
+    ports::SqlAction,
+};
+use mysql_async::Row;
+use secrecy::ExposeSecret;
+
+use super::{Link, Terms, channel_of, quote};
+use crate::adapters::mysql::read::{Named, Odd, Plugins, parse};
+
+const VARIABLES: &str = "@@server_uuid AS server_uuid, @@version AS version, \
+    @@server_id AS server_id, @@read_only AS read_only, @@super_read_only AS super_read_only, \
+    @@offline_mode AS offline_mode, @@gtid_mode AS gtid_mode, @@log_bin AS log_bin, \
+    @@log_replica_updates AS log_replica_updates, @@sync_binlog AS sync_binlog, \
+    @@innodb_flush_log_at_trx_commit AS flush_log, @@sync_relay_log AS sync_relay_log, \
+    @@global.gtid_executed AS executed, @@global.gtid_purged AS purged";
+
+const SOURCE_VARIABLES: &str = "@@rpl_semi_sync_source_enabled AS source_enabled, \
+    @@rpl_semi_sync_source_wait_for_replica_count AS acks, \
+    @@rpl_semi_sync_source_timeout AS timeout, \
+    @@rpl_semi_sync_source_wait_point AS wait_point, \
+    @@rpl_semi_sync_source_wait_no_replica AS wait_no_replica";
+
+const REPLICA_VARIABLES: &str = "@@rpl_semi_sync_replica_enabled AS replica_enabled";
+
+/// In the order in which transactions travel backwards: what moves from received to executed
+/// between two of them is seen in both, never in neither.
+const STATUS: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Uptime', \
+    'Rpl_semi_sync_source_clients', 'Rpl_semi_sync_source_wait_sessions', \
+    'Rpl_semi_sync_replica_status')";
+
+/// These tables fill even with the performance schema off.
+pub(super) const ASK_LINK: &str = "SELECT c.CHANNEL_NAME AS channel, c.HOST AS host, \
+    c.SSL_ALLOWED AS tls, c.SSL_VERIFY_SERVER_CERTIFICATE AS tls_verify, \
+    c.SSL_CA_FILE AS tls_ca, c.GET_PUBLIC_KEY AS get_public_key, \
+    c.CONNECTION_RETRY_INTERVAL AS connect_retry, c.CONNECTION_RETRY_COUNT AS retry_count, \
+    c.HEARTBEAT_INTERVAL AS heartbeat, s.COUNT_RECEIVED_HEARTBEATS AS heartbeats \
+    FROM performance_schema.replication_connection_configuration c \
+    JOIN performance_schema.replication_connection_status s USING (CHANNEL_NAME) \
+    WHERE c.HOST <> '' ORDER BY CHANNEL_NAME";
+
+pub(super) fn look(plugins: Plugins) -> String {
+    let mut variables = VARIABLES.to_owned();
+    for (there, more) in [(plugins.source, SOURCE_VARIABLES), (plugins.replica, REPLICA_VARIABLES)]
+    {
+        if there {
+            variables.push_str(", ");
+            variables.push_str(more);
+        }
+    }
+    format!("SHOW REPLICA STATUS; SELECT {variables}; {STATUS}; {ASK_LINK}")
+}
+
+/// The four replies to [`look`].
+struct Replies<'a> {
+    replicas: &'a [Row],
+    variables: Named<'a>,
+    status: &'a [Row],
+    links: &'a [Row],
+}
+
+impl<'a> Replies<'a> {
+    fn of(sets: &'a [Vec<Row>]) -> Result<Self, Odd> {
+        match sets {
+            [replicas, variables, status, links] if variables.len() == 1 => {
+                Ok(Self { replicas, variables: Named(&variables[0]), status, links })
+            }
+            other => Err(Odd(format!("wanted 4 replies to a look, found {}", other.len()))),
+        }
+    }
+
+    fn status(&self, name: &str) -> Result<Option<String>, Odd> {
+        for row in self.status {
+            let row = Named(row);
+            if row.text("Variable_name")?.eq_ignore_ascii_case(name) {
+                return row.maybe("Value");
+            }
+        }
+        Ok(None)
+    }
+
+    fn count(&self, name: &str) -> Result<u32, Odd> {
+        self.status(name)?.map_or(Ok(0), |text| parse(name, &text))
+    }
+}
+
+pub(super) fn plugins(sets: &[Vec<Row>]) -> Result<Plugins, Odd> {
+    let replies = Replies::of(sets)?;
+    Ok(Plugins {
+        source: replies.status("Rpl_semi_sync_source_clients")?.is_some(),
+        replica: replies.status("Rpl_semi_sync_replica_status")?.is_some(),
+    })
+}
+
+pub(super) fn facts(sets: &[Vec<Row>], asked: Plugins) -> Result<ServerFacts, Odd> {
+    let replies = Replies::of(sets)?;
+    let row = &replies.variables;
+    let uptime = replies.status("Uptime")?.unwrap_or_default();
+    Ok(ServerFacts {
+        uuid: row.text("server_uuid")?,
+        version: row.text("version")?,
+        server_id: row.value("server_id")?,
+        uptime_seconds: parse("Uptime", &uptime)?,
+        read_only: row.flag("read_only")?,
+        super_read_only: row.flag("super_read_only")?,
+        offline: row.flag("offline_mode")?,
+        gtid_mode: row.flag("gtid_mode")?,
+        log_bin: row.flag("log_bin")?,
+        log_replica_updates: row.flag("log_replica_updates")?,
+        sync_binlog: row.value("sync_binlog")?,
+        flush_log: row.value("flush_log")?,
+        sync_relay_log: row.value("sync_relay_log")?,
+        executed: row.value("executed")?,
+        purged: row.value("purged")?,
+        replica: replica(&replies)?,
+        semi_sync: semi_sync(&replies, asked)?,
+    })
+}
+
+fn semi_sync(replies: &Replies<'_>, asked: Plugins) -> Result<Option<SemiSync>, Odd> {
+    if asked == Plugins::default() {
+        return Ok(None);
+    }
+    let row = &replies.variables;
+    let mut seen = SemiSync::default();
+    if asked.source {
+        seen.source_enabled = row.flag("source_enabled")?;
+        seen.acks = row.value("acks")?;
+        seen.timeout_ms = row.value("timeout")?;
+        seen.after_sync = row.text("wait_point")?.eq_ignore_ascii_case("AFTER_SYNC");
+        seen.wait_no_replica = row.flag("wait_no_replica")?;
+        seen.clients = replies.count("Rpl_semi_sync_source_clients")?;
+        seen.waiting = replies.count("Rpl_semi_sync_source_wait_sessions")?;
+    }
+    if asked.replica {
+        let active = replies.status("Rpl_semi_sync_replica_status")?;
+        seen.replica_enabled = row.flag("replica_enabled")?;
+        seen.replica_active = active.is_some_and(|text| text.eq_ignore_ascii_case("ON"));
+    }
+    Ok(Some(seen))
+}
+
+/// The link of the default channel, or of the first one with a source. Further channels, and
+/// those of group replication, are none of our business.
+fn replica(replies: &Replies<'_>) -> Result<Option<ReplicaFacts>, Odd> {
+    let Some(link) = replies.links.iter().map(Named).next() else { return Ok(None) };
+    let channel = link.text("channel")?;
+    let mut status = None;
+    for row in replies.replicas {
+        if Named(row).text("Channel_Name")? == channel {
+            status = Some(Named(row));
+        }
+    }
+    // Configured between the two statements: the next look shows it.
+    let Some(row) = status else { return Ok(None) };
+    let lag = row.maybe("Seconds_Behind_Source")?;
+    Ok(Some(ReplicaFacts {
+        source_host: row.text("Source_Host")?,
+        source_port: row.value("Source_Port")?,
+        source_uuid: row.text("Source_UUID")?,
+        receiver: receiver(&row.text("Replica_IO_Running")?)?,
+        receiver_error: error(&row, "Last_IO_Errno", "Last_IO_Error")?,
+        applier: applier(&row)?,
+        retrieved: row.value("Retrieved_Gtid_Set")?,
+        lag_seconds: lag.map(|text| parse("Seconds_Behind_Source", &text)).transpose()?,
+        heartbeats: link.value("heartbeats")?,
+        auto_position: row.flag("Auto_Position")?,
+        options: options(&link, channel)?,
+    }))
+}
+
+fn receiver(text: &str) -> Result<Receiver, Odd> {
+    match text {
+        "Yes" => Ok(Receiver::On),
+        "Connecting" => Ok(Receiver::Connecting),
+        "No" => Ok(Receiver::Off),
+        other => Err(Odd(format!("Replica_IO_Running is {other:?}"))),
+    }
+}
+
+fn applier(row: &Named<'_>) -> Result<Applier, Odd> {
+    if row.flag("Replica_SQL_Running")? {
+        return Ok(Applier::On);
+    }
+    let error = error(row, "Last_SQL_Errno", "Last_SQL_Error")?;
+    Ok(error.map_or(Applier::Off, |(code, text)| Applier::Broken { code, text }))
+}
+
+fn error(row: &Named<'_>, code: &str, text: &str) -> Result<Option<(u32, String)>, Odd> {
+    let code = row.value(code)?;
+    Ok(if code == 0 { None } else { Some((code, row.text(text)?)) })
+}
+
+fn options(link: &Named<'_>, channel: String) -> Result<LinkOptions, Odd> {
+    let heartbeat: f64 = link.value("heartbeat")?;
+    Ok(LinkOptions {
+        // IGNORED: asked for, but the server was built without TLS.
+        tls: !link.text("tls")?.eq_ignore_ascii_case("NO"),
+        tls_verify: link.flag("tls_verify")?,
+        tls_ca: link.text("tls_ca")?,
+        get_public_key: link.flag("get_public_key")?,
+        connect_retry_s: link.value("connect_retry")?,
+        retry_count: link.value("retry_count")?,
+        heartbeat_ms: (heartbeat * 1000.0).round() as u64,
+        channel,
+    })
+}
+
+pub(super) fn link(sets: &[Vec<Row>]) -> Result<Link, Odd> {
+    let Some(row) = sets.first().and_then(|rows| rows.first()).map(Named) else {
+        return Ok(Link::default());
+    };
+    Ok(Link { channel: row.text("channel")?, heartbeat: row.maybe("heartbeat")? })
+}
+
+pub(super) fn statement(action: &SqlAction, terms: &Terms<'_>) -> Option<String> {
+    let on = |on: &bool| if *on { "ON" } else { "OFF" };
+    let channel = |verb: &str| format!("{verb}{}", for_channel(&terms.link.channel));
+    Some(match action {
+        SqlAction::StopReceiver => channel("STOP REPLICA IO_THREAD"),
+        SqlAction::StartReceiver => channel("START REPLICA IO_THREAD"),
+        SqlAction::StartApplier => channel("START REPLICA SQL_THREAD"),
+        SqlAction::StopReplica => channel("STOP REPLICA"),
+        SqlAction::StartReplica => channel("START REPLICA"),
+        SqlAction::ForgetSource => channel("RESET REPLICA ALL"),
+        SqlAction::ChangeSource { host, port, account, options } => {
+            change_source(host, *port, account, options.as_ref(), terms)
+        }
+        SqlAction::SetSemiSyncReplica { on: wanted } => {
+            format!("SET GLOBAL rpl_semi_sync_replica_enabled = {}", on(wanted))
+        }
+        // One statement, carried out from left to right: never fewer acknowledgements than wanted.
+        SqlAction::SetSemiSyncSource { on: true, acks } => format!(
+            "SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = {acks}, \
+             GLOBAL rpl_semi_sync_source_enabled = ON"
+        ),
+        SqlAction::SetSemiSyncSource { on: false, acks: _ } => {
+            "SET GLOBAL rpl_semi_sync_source_enabled = OFF".into()
+        }
+        SqlAction::SetWritable => "SET GLOBAL read_only = OFF".into(),
+        SqlAction::SetReadOnly => "SET GLOBAL super_read_only = ON".into(),
+        SqlAction::SetOffline { on: wanted } => {
+            format!("SET GLOBAL offline_mode = {}", on(wanted))
+        }
+        SqlAction::WriteMarker { .. } => return None,
+    })
+}
+
+fn for_channel(channel: &str) -> String {
+    if channel.is_empty() { String::new() } else { format!(" FOR CHANNEL {}", quote(channel)) }
+}
+
+/// Options that are not named keep their values, but for the heartbeat period, which falls back
+/// to its default [ran]; so it is named always.
+fn change_source(
+    host: &str,
+    port: u16,
+    account: &str,
+    options: Option<&LinkOptions>,
+    terms: &Terms<'_>,
+) -> String {
+    let mut clauses = vec![
+        format!("SOURCE_HOST = {}", quote(host)),
+        format!("SOURCE_PORT = {port}"),
+        format!("SOURCE_USER = {}", quote(account)),
+        "SOURCE_AUTO_POSITION = 1".into(),
+    ];
+    if let Some(password) = terms.password {
+        clauses.push(format!("SOURCE_PASSWORD = {}", quote(password.expose_secret())));
+    }
+    match (options, &terms.link.heartbeat) {
+        (Some(options), _) => clauses.extend([
+            format!("SOURCE_SSL = {}", u8::from(options.tls)),
+            format!("SOURCE_SSL_VERIFY_SERVER_CERT = {}", u8::from(options.tls_verify)),
+            format!("SOURCE_SSL_CA = {}", quote(&options.tls_ca)),
+            format!("GET_SOURCE_PUBLIC_KEY = {}", u8::from(options.get_public_key)),
+            format!("SOURCE_CONNECT_RETRY = {}", options.connect_retry_s),
+            format!("SOURCE_RETRY_COUNT = {}", options.retry_count),
+            format!("SOURCE_HEARTBEAT_PERIOD = {}", seconds(options.heartbeat_ms)),
+        ]),
+        (None, Some(heartbeat)) => clauses.push(format!("SOURCE_HEARTBEAT_PERIOD = {heartbeat}")),
+        (None, None) => {}
+    }
+    let channel = for_channel(channel_of(options, terms.link));
+    format!("CHANGE REPLICATION SOURCE TO {}{channel}", clauses.join(", "))
+}
+
+/// Milliseconds as decimal seconds.
+fn seconds(millis: u64) -> String {
+    format!("{}.{:03}", millis / 1000, millis % 1000)
+}
+
+/// Each connection has a row of its own (of a thousand): a marker that waits for acknowledgements
+/// holds its row, and the next marker must not wait behind it.
+pub(super) fn write_marker(step: StepId) -> String {
+    format!(
+        "REPLACE INTO conclave.marker (id, epoch, seq, at) \
+         VALUES (CONNECTION_ID() % 1000, {}, {}, UTC_TIMESTAMP(6))",
+        step.epoch, step.seq
+    )
+}
+
+pub(super) const MAKE_MARKER: [&str; 2] = [
+    "CREATE DATABASE IF NOT EXISTS conclave",
+    "CREATE TABLE IF NOT EXISTS conclave.marker (id INT UNSIGNED PRIMARY KEY, \
+     epoch BIGINT UNSIGNED NOT NULL, seq BIGINT UNSIGNED NOT NULL, at DATETIME(6) NOT NULL)",
+];

@@ -1,0 +1,212 @@
+//! One connection to one server, with a deadline over everything and no second life.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use conclave_core::model::Mono;
+use mysql_async::{Conn, DriverError, Error, Opts, OptsBuilder, Row, SslOpts, prelude::Queryable};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{net::lookup_host, time::timeout};
+
+use super::{Tls, fault::Fault};
+use crate::adapters::clock::SystemClock;
+
+/// Bound of the effort to end a statement whose answer nobody waits for any more.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
+const KEEPALIVE: Duration = Duration::from_secs(5);
+const MAX_PACKET: usize = 64 << 20;
+/// Only the pool would look at it.
+const IDLE_SECONDS: usize = 28_800;
+
+/// Where to connect and as whom; made once per server, as it caches what TLS needs.
+pub(super) struct Target {
+    /// `db1 (10.0.0.1:3306)`, for sentences.
+    pub(super) label: String,
+    host: String,
+    port: u16,
+    plain: OptsBuilder,
+    /// Holds the prepared TLS settings, which all its copies share.
+    secured: Option<OptsBuilder>,
+    /// A server without TLS is talked to in plain text.
+    is_tls_optional: bool,
+}
+
+/// The connection. After a time-out or a broken socket it stays broken.
+pub(super) struct Wire {
+    target: Arc<Target>,
+    conn: Option<Conn>,
+    id: u32,
+    version: (u16, u16, u16),
+}
+
+impl Target {
+    pub(super) fn new(
+        label: String,
+        host: &str,
+        port: u16,
+        account: &str,
+        password: &SecretString,
+        tls: &Tls,
+    ) -> Self {
+        let plain = OptsBuilder::default()
+            .ip_or_hostname(host)
+            .tcp_port(port)
+            .user(Some(account))
+            .pass(Some(password.expose_secret()))
+            .prefer_socket(false)
+            .tcp_nodelay(true)
+            .tcp_keepalive(Some(KEEPALIVE))
+            .stmt_cache_size(0)
+            // Both given, or the driver asks the server at every start.
+            .max_allowed_packet(Some(MAX_PACKET))
+            .wait_timeout(Some(IDLE_SECONDS))
+            .connect_attribute("program_name", "conclave");
+        let options = match tls {
+            Tls::Off => None,
+            Tls::Unverified => Some(SslOpts::default().with_danger_accept_invalid_certs(true)),
+            Tls::Verified { ca_pem } => Some(
+                SslOpts::default()
+                    .with_disable_built_in_roots(true)
+                    .with_root_certs(vec![ca_pem.clone().into()]),
+            ),
+        };
+        let secured = options.map(|options| plain.clone().ssl_opts(options));
+        let is_tls_optional = matches!(tls, Tls::Unverified);
+        Self { label, host: host.to_owned(), port, plain, secured, is_tls_optional }
+    }
+}
+
+impl Wire {
+    /// TCP, greeting, TLS and authentication under one deadline.
+    pub(super) async fn open(target: &Arc<Target>, deadline: Mono) -> Result<Self, Fault> {
+        let ip = resolve(&target.host, target.port, deadline).await?;
+        let to = |builder: &OptsBuilder| builder.clone().resolved_ips(Some(vec![ip])).into();
+        let opts = to(target.secured.as_ref().unwrap_or(&target.plain));
+        let opened = match dial(opts, deadline).await {
+            Err(Fault::Error(Error::Driver(DriverError::NoClientSslFlagFromServer)))
+                if target.is_tls_optional =>
+            {
+                dial(to(&target.plain), deadline).await
+            }
+            other => other,
+        };
+        let conn = opened?;
+        let (id, version) = (conn.id(), conn.server_version());
+        Ok(Self { target: target.clone(), conn: Some(conn), id, version })
+    }
+
+    pub(super) fn version(&self) -> (u16, u16, u16) {
+        self.version
+    }
+
+    pub(super) fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.conn.is_none()
+    }
+
+    /// Sends statements and reads one list of rows per statement that returns rows. After an
+    /// error of the server the connection goes on; after anything else it is gone, and after a
+    /// time-out the server is asked in the background to end the statement.
+    pub(super) async fn run(&mut self, sql: &str, deadline: Mono) -> Result<Vec<Vec<Row>>, Fault> {
+        let answer = self.run_unkilled(sql, deadline).await;
+        if let Err(Fault::Late) = answer {
+            self.kill_later();
+        }
+        answer
+    }
+
+    /// [`Wire::run`] without asking the server to end a statement that came too late.
+    pub(super) async fn run_unkilled(
+        &mut self,
+        sql: &str,
+        deadline: Mono,
+    ) -> Result<Vec<Vec<Row>>, Fault> {
+        let Some(mut conn) = self.conn.take() else { return Err(Fault::Gone) };
+        match timeout(SystemClock.left(deadline), read_all(&mut conn, sql)).await {
+            Ok(Ok(sets)) => {
+                self.conn = Some(conn);
+                Ok(sets)
+            }
+            Ok(Err(Error::Server(error))) => {
+                self.conn = Some(conn);
+                Err(Fault::Error(Error::Server(error)))
+            }
+            Ok(Err(error)) => {
+                super::dial::let_go(conn);
+                Err(Fault::Error(error))
+            }
+            Err(_) => {
+                super::dial::let_go(conn);
+                Err(Fault::Late)
+            }
+        }
+    }
+
+    /// Best effort, bounded, over a new connection: ends this connection on the server, with the
+    /// statement that it may still run.
+    fn kill_later(&self) {
+        let (target, id) = (self.target.clone(), self.id);
+        tokio::spawn(async move {
+            let deadline = SystemClock.after(KILL_LIMIT);
+            if let Ok(mut wire) = Wire::open(&target, deadline).await {
+                drop(wire.run_unkilled(&format!("KILL {id}"), deadline).await);
+                wire.close(deadline).await;
+            }
+        });
+    }
+
+    /// Says goodbye, so that the server does not count an aborted client.
+    pub(super) async fn close(mut self, deadline: Mono) {
+        if let Some(conn) = self.conn.take() {
+            drop(timeout(SystemClock.left(deadline), conn.disconnect()).await);
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            super::dial::let_go(conn);
+        }
+    }
+}
+
+async fn dial(opts: Opts, deadline: Mono) -> Result<Conn, Fault> {
+    match super::dial::connect(opts, SystemClock.left(deadline)).await {
+        None => Err(Fault::Late),
+        Some(Ok(conn)) => Ok(conn),
+        Some(Err(error)) => Err(Fault::Error(error)),
+    }
+}
+
+/// The first address of a name; an address is itself.
+async fn resolve(host: &str, port: u16, deadline: Mono) -> Result<IpAddr, Fault> {
+    if let Ok(ip) = host.parse() {
+        return Ok(ip);
+    }
+    let found = timeout(SystemClock.left(deadline), lookup_host((host, port))).await;
+    let why = match found {
+        Ok(Ok(mut found)) => match found.next() {
+            Some(found) => return Ok(found.ip()),
+            None => "the name has no address".to_owned(),
+        },
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the name server did not answer in time".to_owned(),
+    };
+    Err(Fault::Local(format!("resolve {host}: {why}")))
+}
+
+async fn read_all(conn: &mut Conn, sql: &str) -> mysql_async::Result<Vec<Vec<Row>>> {
+    let mut reply = conn.query_iter(sql).await?;
+    let mut sets = Vec::new();
+    while !reply.is_empty() {
+        let has_columns = !reply.columns_ref().is_empty();
+        let rows = reply.collect().await?;
+        if has_columns {
+            sets.push(rows);
+        }
+    }
+    Ok(sets)
+}

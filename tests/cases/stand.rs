@@ -1,0 +1,87 @@
+//! What most cases begin with: a lab, a group that looks after it, and a client that writes.
+
+use std::time::Duration;
+
+use conclave_lab::{
+    Group, GroupSpec, History, Lab, LabSpec, Writer, WriterSpec, lost_acked, now_us,
+};
+use serde_json::Value;
+
+/// Generous: a loaded machine is not a failure.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// A lab with three servers and three managers, replicated from db1.
+pub fn lab() -> Lab {
+    Lab::up_replicated(LabSpec::default()).expect("bring the lab up")
+}
+
+/// The product's own defaults.
+pub fn spec() -> GroupSpec {
+    GroupSpec::new(env!("CARGO_BIN_EXE_conclave"))
+}
+
+/// The group in the defaults, but with further lines of policy.
+pub fn group<'a>(lab: &'a Lab, policy: &[&str]) -> Group<'a> {
+    let policy = policy.iter().map(|line| (*line).to_owned()).collect();
+    Group::start_all(lab, GroupSpec { policy, ..spec() }).expect("start the group")
+}
+
+/// A client that writes through the address, and has written.
+pub fn writer(lab: &Lab) -> Writer {
+    let mut writer = lab.write(&WriterSpec::default()).expect("start a client");
+    writer.wait_ok_after(0, SOON).expect("the client writes");
+    writer
+}
+
+/// Waits until the client's writes are acknowledged again.
+pub fn writes_again(writer: &mut Writer, since: u64) {
+    writer.wait_ok_after(since, SOON).expect("the client writes again");
+}
+
+/// Ends the client and expects every acknowledged row on that server.
+pub fn nothing_lost(lab: &Lab, writer: Writer, server: &str) -> History {
+    let history = writer.stop().expect("stop the client");
+    let server = lab.host(server).expect("the server");
+    let lost = lost_acked(&history, &server).expect("read the rows");
+    assert!(
+        lost.is_empty(),
+        "{} acknowledged rows are lost: {:?}",
+        lost.len(),
+        &lost[..lost.len().min(10)]
+    );
+    history
+}
+
+/// Waits until the cluster has another primary and nothing is open; returns its name.
+pub fn new_primary(group: &Group<'_>, old: &str) -> String {
+    let is_done = |cluster: &Value| {
+        cluster["primary"].as_str().is_some_and(|name| name != old) && cluster["attempt"].is_null()
+    };
+    let cluster = group.wait_cluster("waiting for a new primary", SOON, is_done);
+    cluster.expect("a new primary")["primary"].as_str().expect("a name").to_owned()
+}
+
+/// Codes of the problems that status shows.
+pub fn problems(cluster: &Value) -> Vec<String> {
+    let problems = cluster["problems"].as_array().into_iter().flatten();
+    problems.filter_map(|problem| Some(problem["code"].as_str()?.to_owned())).collect()
+}
+
+/// Waits until status shows this problem.
+pub fn wait_problem(group: &Group<'_>, code: &str) -> Value {
+    let what = format!("waiting for {code}");
+    let shows = |cluster: &Value| problems(cluster).iter().any(|found| found == code);
+    group.wait_cluster(&what, SOON, shows).expect("the problem is shown")
+}
+
+/// The role that status gives a server.
+pub fn role(cluster: &Value, server: &str) -> String {
+    let servers = cluster["servers"].as_array().into_iter().flatten();
+    let mut named = servers.filter(|found| found["name"] == server);
+    named.next().and_then(|found| found["role"].as_str()).unwrap_or_default().to_owned()
+}
+
+/// The machine's monotonic clock.
+pub fn now() -> u64 {
+    now_us()
+}
