@@ -3,7 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    conclave::cli::main(|_config| {
-        Box::pin(async { anyhow::bail!("this build has no manager in it") })
-    })
+    conclave::cli::main(|config| Box::pin(conclave::run::manager(config)))
 }
