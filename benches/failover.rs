@@ -25,7 +25,7 @@ use conclave_lab::{
 use serde::Serialize;
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(30);
 
 #[derive(Parser)]
 struct Args {
@@ -112,7 +112,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let lab = Lab::up_replicated(LabSpec::default())?;
     let mut policy = vec!["last_failover_minutes = 0".to_owned()];
     policy.extend(args.policy.iter().cloned());
-    let spec = GroupSpec { policy, ..GroupSpec::new(env!("CARGO_BIN_EXE_conclave")) };
+    let spec = GroupSpec { policy, is_tls: std::env::var("NOTLS").is_err(), ..GroupSpec::new(env!("CARGO_BIN_EXE_conclave")) };
     let mut group = Group::start_all(&lab, spec)?;
     let mut writer = lab.write(&WriterSpec::default())?;
     writer.wait_ok_after(0, SOON)?;
@@ -122,8 +122,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
         Fault::Noise | Fault::Idle => managers = quiet(&lab, &mut group, args)?,
         Fault::Kill | Fault::Stop | Fault::Poweroff | Fault::Leader | Fault::Midway => {
             for number in 1..=args.runs {
-                let run = one(&lab, &mut group, &mut writer, args.fault)
-                    .with_context(|| format!("run {number}"))?;
+                let run = one(&lab, &mut group, &mut writer, args.fault);
+                let run = run.inspect_err(|_| eprintln!("{}", group.last_words()));
+                let run = run.with_context(|| format!("run {number}"))?;
                 eprintln!("{number:>3}  {:7.0} ms  {} -> {}", run.total_ms, run.from, run.to);
                 runs.push(run);
             }
@@ -132,8 +133,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let cluster = group.wait_healthy(SOON)?;
     let false_failovers = cluster["epoch"].as_u64().unwrap_or(0).saturating_sub(runs.len() as u64);
     let history = writer.stop()?;
+    let primary = lab.host(cluster["primary"].as_str().context("a primary")?)?;
+    let executed = primary.sql_value("SELECT @@global.gtid_executed")?;
     let mut lost = 0;
     for server in lab.servers() {
+        let wait = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', 30)");
+        server.sql_within(SOON, &wait)?;
         lost = lost.max(lost_acked(&history, &server)?.len());
     }
     let mut totals: Vec<f64> = runs.iter().map(|run| run.total_ms).collect();

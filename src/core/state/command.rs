@@ -19,8 +19,11 @@ pub struct Planned {
 }
 
 /// A change of the replicated state.
+///
+/// Tagged from the outside: within an inside tag serde reads no map with numbers for keys, and the
+/// tally in an opening has one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// Put a cluster's definition in, or a new version of it.
     ApplyDefinition {
@@ -189,7 +192,7 @@ pub enum Command {
 
 /// What `apply` answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "reply", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// Taken.
     Ok,
@@ -255,5 +258,52 @@ impl fmt::Display for Reply {
 impl Default for Reply {
     fn default() -> Self {
         Self::Ok
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        Answer, Ballot, Cause, CountedBallot, Evidence, ManagerId, Nonce, Tally,
+    };
+
+    #[test]
+    fn opening_with_ballots_comes_back_from_the_log_as_it_went_in() {
+        let ballot = Ballot {
+            manager: ManagerId(1),
+            nonce: Nonce(7),
+            answer: Answer::Down,
+            evidence: Evidence::Refused { times: 3, span: Micros(5) },
+            hearing: BTreeMap::new(),
+            is_restarted: false,
+        };
+        let counted = CountedBallot { ballot, age: Micros(9) };
+        let opening = Opening {
+            cause: Cause::PrimaryDown,
+            actor: Actor::Group,
+            tally: Tally {
+                primary: "db1".into(),
+                epoch: Epoch(3),
+                nonce: Nonce(7),
+                voters: [ManagerId(1), ManagerId(2)].into(),
+                ballots: [(ManagerId(1), counted)].into(),
+            },
+            wanted: None,
+            asserted_dead: false,
+            interval_waived: false,
+            detected_us: Micros(1),
+            verdict_us: Micros(1),
+            at_ms: 0,
+            wall_ms: 0,
+        };
+        let command = Command::OpenAttempt {
+            cluster: "app1".into(),
+            expected: Epoch(3),
+            opening: Box::new(opening),
+            steps: Vec::new(),
+        };
+        let text = serde_json::to_string(&command).unwrap();
+        assert_eq!(serde_json::from_str::<Command>(&text).unwrap(), command);
     }
 }

@@ -232,6 +232,18 @@ impl<'a> Group<'a> {
         self.dir().join(format!("{name}.log"))
     }
 
+    /// The last lines that each manager logged, for a failure's message.
+    pub fn last_words(&self) -> String {
+        let mut out = String::new();
+        for name in self.names() {
+            let text = fs::read_to_string(self.log(&name)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let from = lines.len().saturating_sub(60);
+            out.push_str(&format!("--- {name}\n{}\n", lines[from..].join("\n")));
+        }
+        out
+    }
+
     fn program(&self) -> String {
         self.spec.program.display().to_string()
     }
@@ -406,6 +418,15 @@ impl<'a> Group<'a> {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Group<'_> {
+    /// A failing test tells what its managers had to say.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.last_words());
+        }
     }
 }
 
