@@ -2,6 +2,7 @@
 
 pub mod adapters;
 pub mod api;
+pub mod cli;
 pub mod config;
 #[cfg(test)]
 mod golden;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The program. Everything is in the library; what a manager runs is handed to the command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    conclave::cli::main(|config| Box::pin(conclave::run::manager(config)))
+}

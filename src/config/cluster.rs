@@ -295,3 +295,53 @@ fn policy(top: &Section<'_, '_>, subjects: &mut Vec<(String, usize)>) -> Policy 
     section.finish();
     policy
 }
+
+/// A definition as a file that [`parse`] reads back to the same.
+pub fn to_toml(definition: &ClusterDefinition) -> String {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let word = |words: &[(&'static str, PromotionRule)], rule| {
+        words.iter().find(|(_, found)| *found == rule).map_or("allow", |(name, _)| name)
+    };
+    let mut out = format!(
+        "name = {}\nmode = \"{}\"\nacks = {}\nadmin_account = {}\n",
+        quoted(definition.name.as_str()),
+        definition.mode.as_str(),
+        definition.acks,
+        quoted(&definition.admin_account)
+    );
+    for server in &definition.servers {
+        out += &format!(
+            "\n[[server]]\nname = {}\nhost = {}\nport = {}\nrack = {}\npromotion = \"{}\"\n\
+             acker = {}\nreplication_account = {}\n",
+            quoted(server.name.as_str()),
+            quoted(&server.host),
+            server.port,
+            quoted(&server.rack),
+            word(&PROMOTION_WORDS, server.promotion),
+            server.acker,
+            quoted(&server.replication_account)
+        );
+        if !server.data_dir.is_empty() {
+            out += &format!("data_dir = {}\n", quoted(&server.data_dir));
+        }
+        if let Some(service) = &server.service {
+            out += &format!("service = {}\n", quoted(service));
+        }
+        if let Some(ssh) = &server.ssh {
+            let (host, user) = (quoted(&ssh.host), quoted(&ssh.user));
+            out += &format!("ssh = {{ host = {host}, port = {}, user = {user} }}\n", ssh.port);
+        }
+    }
+    let writers = definition.writer.iter().map(|vip| ("[vip.writer]", vip));
+    for (head, vip) in writers.chain(definition.readers.iter().map(|vip| ("[[vip.reader]]", vip))) {
+        out += &format!(
+            "\n{head}\naddress = \"{}/{}\"\ninterface = {}\n",
+            vip.address,
+            vip.prefix,
+            quoted(&vip.interface)
+        );
+    }
+    // A policy is plain keys and values, so its own form is the file's.
+    let policy = toml::to_string(&definition.policy).unwrap_or_default();
+    out + "\n[policy]\n" + &policy
+}

@@ -89,7 +89,7 @@ fn read(file: &Path) -> Result<String, ConfigError> {
 }
 
 /// Whether a text is `host:port`.
-fn is_host_port(text: &str) -> bool {
+pub(crate) fn is_host_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
 }

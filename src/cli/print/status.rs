@@ -1,0 +1,300 @@
+//! The status and the list of clusters.
+
+use super::{Paint, ago, columns, cut, reason, utc, wrap};
+use crate::api::document::{
+    AttemptDocument, BallotDocument, ClusterDocument, ClusterListDocument, ForecastDocument,
+    GroupDocument, Health, ManagerDocument, ProblemDocument, ServerDocument, StatusDocument,
+    StepDocument,
+};
+
+/// A state that is longer gets a line of its own.
+const STATE_WIDTH: usize = 14;
+
+/// The group and its clusters.
+pub fn status(status: &StatusDocument, paint: Paint) -> String {
+    let mut out = String::new();
+    if !status.notice.is_empty() {
+        out += &paint.bad("NOT THE WHOLE VIEW: ");
+        out += &wrap("", 4, &status.notice);
+    }
+    out += &group(&status.group, paint);
+    for found in &status.clusters {
+        out += "\n";
+        out += &cluster(found, paint);
+    }
+    if status.clusters.is_empty() && !status.group.id.is_empty() {
+        out += "\nno cluster is defined yet: conclave cluster apply FILE\n";
+    }
+    out
+}
+
+/// The clusters in one line each.
+pub fn list(list: &ClusterListDocument, paint: Paint) -> String {
+    if list.clusters.is_empty() {
+        return "no cluster is defined yet: conclave cluster apply FILE\n".into();
+    }
+    let head = ["CLUSTER", "MODE", "EPOCH", "VERSION", "PRIMARY", "SERVERS", ""];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(list.clusters.iter().map(|line| {
+        vec![
+            line.name.clone(),
+            line.mode.clone(),
+            line.epoch.to_string(),
+            line.version.to_string(),
+            line.primary.clone().unwrap_or_else(|| "none yet".into()),
+            line.servers.to_string(),
+            if line.is_paused { "paused".into() } else { String::new() },
+        ]
+    }));
+    let mut lines = columns(0, &rows).into_iter();
+    let head = lines.next().map(|head| paint.faint(&head));
+    head.into_iter().chain(lines).map(|line| line + "\n").collect()
+}
+
+fn health(health: Health, paint: Paint) -> String {
+    match health {
+        Health::Ok => paint.good("OK"),
+        Health::Warning => paint.odd("WARNING"),
+        Health::Critical => paint.bad("CRITICAL"),
+        Health::Unknown => paint.bad("UNKNOWN"),
+    }
+}
+
+fn group(group: &GroupDocument, paint: Paint) -> String {
+    let leader = match group.leader {
+        Some(leader) => format!("leader m{leader}"),
+        None => "no leader".into(),
+    };
+    let voters = group.managers.iter().filter(|manager| manager.is_voter).count();
+    let mut out = format!(
+        "{}   {leader}   term {}   {voters} voters, {} needed   log {}   {}\n",
+        paint.strong("managers"),
+        group.term,
+        group.quorum,
+        number(group.applied),
+        health(group.health, paint)
+    );
+    let rows: Vec<Vec<String>> = group.managers.iter().map(manager).collect();
+    for line in columns(2, &rows) {
+        out += &line;
+        out += "\n";
+    }
+    for warning in &group.warnings {
+        out += &wrap(&format!("  {} ", paint.odd("!")), 4, warning);
+    }
+    out
+}
+
+fn manager(manager: &ManagerDocument) -> Vec<String> {
+    let heard = match (manager.role.as_str(), manager.heard_us) {
+        ("leader" | "unknown", _) => String::new(),
+        (_, Some(us)) => format!("heard {}", ago(us)),
+        (_, None) => "not heard".into(),
+    };
+    vec![
+        format!("m{}", manager.id),
+        manager.role.clone(),
+        manager.address.clone(),
+        format!("rack {}", manager.rack),
+        format!("log {}", number(manager.last_log)),
+        heard,
+    ]
+}
+
+fn number(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".into(), |number| number.to_string())
+}
+
+fn cluster(cluster: &ClusterDocument, paint: Paint) -> String {
+    let primary = cluster.primary.clone().unwrap_or_else(|| "none yet".into());
+    let mut out = format!(
+        "{}   mode {}   epoch {}   version {}   primary {primary}   {}\n",
+        paint.strong(&cluster.name),
+        cluster.mode,
+        cluster.epoch,
+        cluster.version,
+        health(cluster.health, paint)
+    );
+    if let Some(by) = &cluster.paused {
+        out += &wrap(&format!("  {} ", paint.odd("PAUSED")), 4, &format!("by {by}"));
+    }
+    if !cluster.automatic {
+        out += &wrap(&format!("  {} ", paint.odd("NOT AUTOMATIC")), 4, "people fail over");
+    }
+    for problem in &cluster.problems {
+        out += &shown_problem(problem, paint);
+    }
+    out += &tree(&cluster.servers, paint);
+    for vip in &cluster.vips {
+        let place = match &vip.at {
+            Some(server) => format!("on {server}"),
+            None => vip.why.clone(),
+        };
+        out += &wrap(&format!("  {} address {}: ", vip.role, vip.address), 6, &place);
+    }
+    out += &ballots(&cluster.ballots, &primary);
+    if let Some(open) = &cluster.attempt {
+        out += &attempt(open, paint);
+    }
+    for chore in &cluster.chores {
+        out += &wrap("  under way: ", 13, &one_step(chore));
+    }
+    if let Some(last) = &cluster.last_attempt {
+        let text = format!("{}, {}: {}", last.id, utc(last.opened_wall_ms), last.outcome);
+        out += &wrap("  last attempt: ", 16, &text);
+    }
+    if cluster.interval_left_s > 0 {
+        let minutes = cluster.interval_left_s.div_ceil(60);
+        out += &format!("  last-failover interval: {minutes} min left\n");
+    }
+    out + &forecasts(&cluster.forecasts, paint)
+}
+
+/// A problem with its remedy.
+pub(super) fn shown_problem(problem: &ProblemDocument, paint: Paint) -> String {
+    let word = match problem.is_critical {
+        true => paint.bad("CRITICAL"),
+        false => paint.odd("WARNING"),
+    };
+    format!("  {word} {}", reason(4, &problem.reason).trim_start())
+}
+
+fn tree(servers: &[ServerDocument], paint: Paint) -> String {
+    let rows: Vec<Vec<String>> =
+        servers.iter().enumerate().map(|(at, server)| row(&branch(servers, at), server)).collect();
+    let mut out = String::new();
+    for (line, server) in columns(2, &rows).iter().zip(servers) {
+        let line = cut(line, super::WIDTH);
+        out += &match (server.is_reached, server.role.as_str()) {
+            (false, _) => paint.bad(&line),
+            (true, "quarantined" | "alone") => paint.odd(&line),
+            (true, _) => line,
+        };
+        out += "\n";
+        let indent = 2 + server.depth * 3;
+        let mut more = |text: &str| {
+            out += &wrap(&format!("{}   ", " ".repeat(indent)), indent + 5, text);
+        };
+        if server.state.chars().count() > STATE_WIDTH {
+            more(&server.state);
+        }
+        if let Some(errant) = server.errant.as_ref().filter(|errant| errant.count > 0) {
+            more(&format!("has {} that the primary lacks: {}", errant.count, errant.set));
+        }
+    }
+    out
+}
+
+/// The tree's lines in front of a name.
+fn branch(servers: &[ServerDocument], at: usize) -> String {
+    let depth = servers[at].depth;
+    if depth == 0 {
+        return String::new();
+    }
+    let follows = |level: usize| {
+        let after = servers[at + 1..].iter().find(|server| server.depth <= level);
+        after.is_some_and(|server| server.depth == level)
+    };
+    let trunk: String = (1..depth).map(|l| if follows(l) { "│  " } else { "   " }).collect();
+    trunk + if follows(depth) { "├─ " } else { "└─ " }
+}
+
+fn row(branch: &str, server: &ServerDocument) -> Vec<String> {
+    let is_short = server.state.chars().count() <= STATE_WIDTH;
+    let state = match (is_short, server.is_reached) {
+        (true, _) => server.state.clone(),
+        (false, true) => "see below".into(),
+        (false, false) => "unreachable".into(),
+    };
+    let is_primary = server.role == "primary";
+    let acks = match (is_primary, server.is_acker, server.semi_sync.as_deref()) {
+        (true, _, Some("source")) => "semi-sync".into(),
+        (true, _, _) => String::new(),
+        (false, true, Some("replica")) => "acker".into(),
+        (false, true, Some(_)) => "no acker now".into(),
+        (false, true, None) => String::new(),
+        (false, false, Some("replica")) => "stray acker".into(),
+        (false, false, _) => String::new(),
+    };
+    vec![
+        format!("{branch}{}", server.name),
+        server.role.clone(),
+        state,
+        server.lag_s.map_or_else(String::new, |lag| format!("lag {lag} s")),
+        acks,
+        server.address.clone(),
+        format!("rack {}", server.rack),
+        gtids(server),
+    ]
+}
+
+fn gtids(server: &ServerDocument) -> String {
+    let missing = server.missing.as_ref().map(|missing| missing.count);
+    let errant = server.errant.as_ref().map_or(0, |errant| errant.count);
+    match (missing, errant) {
+        (_, 1..) => format!("{errant} ERRANT"),
+        (Some(0), 0) => "nothing missing".into(),
+        (Some(count), 0) => format!("{count} missing"),
+        (None, 0) => match &server.executed_short {
+            Some(executed) => format!("GTID {executed}"),
+            None => String::new(),
+        },
+    }
+}
+
+/// The newest ballots in a few lines.
+pub(super) fn ballots(ballots: &[BallotDocument], primary: &str) -> String {
+    if ballots.is_empty() {
+        return String::new();
+    }
+    let each: Vec<String> = ballots
+        .iter()
+        .map(|ballot| match ballot.age_us {
+            Some(us) => {
+                format!("m{} {} ({}: {})", ballot.manager, ballot.answer, ago(us), ballot.evidence)
+            }
+            None => format!("m{} {}", ballot.manager, ballot.answer),
+        })
+        .collect();
+    wrap(&format!("  ballots on {primary}: "), 6, &each.join(", "))
+}
+
+fn attempt(attempt: &AttemptDocument, paint: Paint) -> String {
+    let to = attempt.candidate.as_ref().map_or_else(String::new, |name| format!(", to {name}"));
+    let text = format!("stage {}{to}; by {}: {}", attempt.stage, attempt.by, attempt.cause);
+    let head = format!("  {} {} ", paint.bad("FAILING OVER"), attempt.id);
+    let mut out = wrap(&head, 6, &text);
+    for step in &attempt.steps {
+        out += &wrap("      ", 18, &one_step(step));
+    }
+    out
+}
+
+fn one_step(step: &StepDocument) -> String {
+    let last = step.runs.last();
+    let more = match (step.state.as_str(), last) {
+        ("failed" | "unknown", Some(run)) => format!(" ({})", run.evidence),
+        _ => String::new(),
+    };
+    format!("{} {}: {}{more}", step.id, step.state, step.sentence)
+}
+
+/// What would happen, per fault.
+pub(super) fn forecasts(forecasts: &[ForecastDocument], paint: Paint) -> String {
+    let widest = forecasts.iter().map(|f| f.fault.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for forecast in forecasts {
+        let gap = " ".repeat(widest - forecast.fault.chars().count() + 2);
+        let head = format!("  if {}:{gap}", forecast.fault);
+        match &forecast.to {
+            Some(to) => out += &format!("{head}{}\n", paint.good(&format!("fails over to {to}"))),
+            None => {
+                out += &format!("{head}{}\n", paint.odd("no failover, because"));
+                for refusal in &forecast.refusals {
+                    out += &reason(6, refusal);
+                }
+            }
+        }
+    }
+    out
+}
