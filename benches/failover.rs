@@ -214,8 +214,25 @@ fn one(lab: &Lab, group: &mut Group<'_>, writer: &mut Writer, fault: Fault) -> a
         }
         Fault::Noise | Fault::Idle => {}
     }
+    readmit(group, &host, &from)?;
     let to = report["new_primary"].as_str().context("a new primary")?.to_owned();
     Ok(parts(&report, wall, total_ms, from, to))
+}
+
+/// A killed primary often has one transaction that nobody received: it is quarantined, and made new
+/// here as an operator would.
+fn readmit(group: &Group<'_>, host: &Host, name: &str) -> anyhow::Result<()> {
+    let role = |cluster: &Value| {
+        let servers = cluster["servers"].as_array().into_iter().flatten();
+        let mut named = servers.filter(|server| server["name"] == name);
+        named.next().and_then(|server| server["role"].as_str()).unwrap_or_default().to_owned()
+    };
+    let is_judged = |cluster: &Value| matches!(&*role(cluster), "replica" | "quarantined");
+    let cluster = group.wait_cluster("the old primary to be judged", SOON, is_judged)?;
+    if role(&cluster) == "quarantined" {
+        host.rebuild_mysqld()?;
+    }
+    Ok(())
 }
 
 fn parts(report: &Value, wall: u64, total_ms: f64, from: String, to: String) -> Run {
