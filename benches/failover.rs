@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
 use conclave_lab::{
-    Group, GroupSpec, Lab, LabSpec, Signal, Writer, WriterSpec, lost_acked, now_us,
+    Group, GroupSpec, Host, Lab, LabSpec, Signal, Writer, WriterSpec, lost_acked, now_us,
 };
 use serde::Serialize;
 use serde_json::Value;
