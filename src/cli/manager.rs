@@ -38,8 +38,16 @@ pub(super) async fn run(args: Args, start: Start) -> Done {
 }
 
 fn log(config: &ManagerConfig) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.log_level).map_err(Failure::refused)?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // The Raft library's own log is for its developers; whoever wants it names it.
+    let level = match config.log_level.contains("openraft") {
+        true => config.log_level.clone(),
+        false => format!("{},openraft=off", config.log_level),
+    };
+    let filter = EnvFilter::try_new(level).map_err(Failure::refused)?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
     let started = match config.log_format {
         LogFormat::Text => log.with_ansi(false).try_init(),
         LogFormat::Json => log.json().try_init(),

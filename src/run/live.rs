@@ -31,6 +31,9 @@ pub const PULSE: Micros = Micros(25_000);
 /// patience; the strictest one counts.
 const STALL: Micros = Micros(250_000);
 
+/// How many ended steps are remembered per cluster; older ones have been planned anew.
+const ENDED: usize = 256;
+
 /// Shared by all loops of one manager.
 #[derive(Clone)]
 pub struct Live {
@@ -206,12 +209,22 @@ impl Live {
         self.wake.notify_one();
     }
 
-    /// Who answers at an address.
-    pub fn saw_vip(&self, cluster: &ClusterName, address: &str, who: Result<String, String>) {
-        let mut inner = self.inner.lock().expect("no panic while held");
-        if let Some(seen) = inner.clusters.get_mut(cluster) {
-            seen.view.vips.insert(address.to_owned(), who);
-        }
+    /// Who answers at an address, by a look that began then. Does not count if something that may
+    /// have moved addresses happened meanwhile.
+    pub fn saw_vip(
+        &self,
+        cluster: &ClusterName,
+        address: &str,
+        began: Mono,
+        who: Result<String, String>,
+    ) {
+        self.with(cluster, |seen| {
+            let is_quiet = seen.view.running.is_empty() && seen.view.progress_at < began;
+            let last = seen.view.ended.values().max();
+            if is_quiet && last.is_none_or(|ended| *ended < began) {
+                seen.view.vips.insert(address.to_owned(), who);
+            }
+        });
     }
 
     /// This manager's answer to a question.
@@ -326,6 +339,11 @@ impl Live {
         self.with(cluster, |seen| {
             seen.view.running.remove(&step);
             seen.view.ended.insert(step, now);
+            while seen.view.ended.len() > ENDED {
+                seen.view.ended.pop_first();
+            }
+            // It may have moved an address: look again before saying where they are.
+            seen.view.vips.clear();
         });
         self.wake.notify_one();
     }
@@ -486,6 +504,7 @@ fn follow_record(seen: &mut Seen, cluster: &ClusterState, now: Mono) {
         return;
     }
     seen.view.progress_at = now;
+    seen.view.vips.clear();
     if is_open && before.0 < record.0 {
         seen.view.opened_at = Some(now);
         seen.view.running.clear();

@@ -240,23 +240,21 @@ impl Supervisor {
         }
     }
 
-    /// Who answers at the writer's address?
+    /// Who answers at the cluster's addresses?
     async fn vips(&self, state: &watch::Receiver<Arc<GroupState>>, cluster: &ClusterName) {
         loop {
             tokio::time::sleep(VIP).await;
             let group = state.borrow().clone();
             let Some(agreed) = group.clusters.get(cluster) else { return };
-            let (Some(vip), Some(primary)) = (&agreed.definition.writer, agreed.primary()) else {
-                continue;
-            };
-            let Some(mut at) = place(agreed, primary) else { continue };
-            at.server.host.clone_from(&vip.address);
-            let deadline = SystemClock.now().plus(agreed.definition.policy.connect_deadline_ms);
-            let who = self.mysql.look(&at, deadline).await;
-            let who = who.map(|facts| facts.uuid).map_err(|error| error.to_string());
-            // An attempt that began meanwhile moves the address itself.
-            if state.borrow().clusters.get(cluster).is_some_and(|c| c.epoch == agreed.epoch) {
-                self.live.saw_vip(cluster, &vip.address, who);
+            let Some(primary) = agreed.primary() else { continue };
+            for vip in agreed.vips() {
+                let Some(mut at) = place(agreed, primary) else { continue };
+                at.server.host.clone_from(&vip.address);
+                let began = SystemClock.now();
+                let deadline = began.plus(agreed.definition.policy.connect_deadline_ms);
+                let who = self.mysql.look(&at, deadline).await;
+                let who = who.map(|facts| facts.uuid).map_err(|error| error.to_string());
+                self.live.saw_vip(cluster, &vip.address, began, who);
             }
         }
     }

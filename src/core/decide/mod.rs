@@ -19,7 +19,7 @@ pub mod view;
 pub use view::{ClusterView, Move, StepOrder, View, Wish};
 
 use crate::{
-    model::{Actor, Answer, Cause, ClusterName, Micros, Opening, ServerName, Tally, Term},
+    model::{Actor, Answer, Cause, ClusterName, Micros, Opening, Refusal, ServerName, Tally, Term},
     state::{ClusterState, Command},
 };
 
@@ -54,8 +54,10 @@ fn tick_cluster(
     let mut moves = Vec::new();
     if let Some(primary) = cluster.primary() {
         moves.extend(ask(view, name, cluster, seen, primary));
-        if let Some(opening) = open(view, name, cluster, seen, primary) {
-            return vec![opening];
+        match open(view, name, cluster, seen, primary) {
+            Opened::Yes(opening) => return vec![*opening],
+            Opened::Refused(refusals) => moves.extend(say_why_not(name, cluster, seen, &refusals)),
+            Opened::NoCause => {}
         }
     }
     moves.extend(answer_wish(view, name, cluster, seen));
@@ -85,6 +87,13 @@ fn ask(
     is_due.then(|| Move::Ask { cluster: name.clone(), primary: primary.clone() })
 }
 
+/// Whether an attempt is opened.
+enum Opened {
+    Yes(Box<Move>),
+    Refused(Vec<Refusal>),
+    NoCause,
+}
+
 /// Open an attempt, if both keys are turned and nothing refuses.
 fn open(
     view: &View,
@@ -92,13 +101,12 @@ fn open(
     cluster: &ClusterState,
     seen: &ClusterView,
     primary: &ServerName,
-) -> Option<Move> {
-    let tally = seen.tally.clone().filter(|tally| tally.primary == *primary)?;
+) -> Opened {
+    let tally = seen.tally.clone().filter(|tally| tally.primary == *primary);
+    let Some(tally) = tally else { return Opened::NoCause };
     let (cause, wish) = match &cluster.attempt {
-        Some(open) => {
-            open.stage.entry_nine()?;
-            (Cause::CandidateLost { superseded: open.id.clone() }, None)
-        }
+        Some(open) if open.stage.entry_nine().is_none() => return Opened::NoCause,
+        Some(open) => (Cause::CandidateLost { superseded: open.id.clone() }, None),
         None if seen.wish.is_some() => (Cause::Manual, seen.wish.as_ref()),
         None if is_to_be_replaced(cluster, &tally) => (Cause::PrimaryRestarted, None),
         None => (Cause::PrimaryDown, None),
@@ -109,7 +117,7 @@ fn open(
         Cause::Manual | Cause::PrimaryDown => gate::refusals(view, name, wish),
     };
     if !refusals.is_empty() {
-        return None;
+        return Opened::Refused(refusals);
     }
     let group = || Actor::Group;
     let opening = Opening {
@@ -130,7 +138,21 @@ fn open(
         opening: Box::new(opening),
         steps: stage::freeze(cluster),
     };
-    Some(Move::Propose { command: Box::new(command) })
+    Opened::Yes(Box::new(Move::Propose { command: Box::new(command) }))
+}
+
+/// While the primary is in doubt, every change of the reasons not to act is told.
+fn say_why_not(
+    name: &ClusterName,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    refusals: &[Refusal],
+) -> Option<Move> {
+    let is_told = seen.doubt.is_some() && seen.wish.is_none() && cluster.attempt.is_none();
+    let sentences: Vec<String> =
+        refusals.iter().map(|r| format!("{}: {}", r.code(), r.sentence())).collect();
+    let sentence = format!("primary in doubt, no failover: {}", sentences.join("; "));
+    is_told.then(|| Move::Say { cluster: name.clone(), sentence, answers_wish: false })
 }
 
 /// The primary runs, read-only since a restart, a majority says so, and the policy is to replace

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     model::{
-        Applier, ClusterName, Micros, Mode, Policy, Problem, Receiver, Regime, ServerDefinition,
+        Applier, ClusterName, Mode, Policy, Problem, Receiver, Regime, ServerDefinition,
         ServerFacts, ServerName,
     },
     state::{ClusterState, Standing},
@@ -32,7 +32,7 @@ pub fn list(view: &View, name: &ClusterName) -> Vec<Problem> {
     for server in &cluster.definition.servers {
         out.extend(of_server(view, cluster, seen, server));
     }
-    out.extend(of_vips(cluster, seen));
+    out.extend(of_vips(view, cluster, seen));
     out.sort_by_key(|problem| !problem.is_critical());
     out
 }
@@ -206,19 +206,37 @@ fn of_replica(
     out
 }
 
-fn of_vips(cluster: &ClusterState, seen: &ClusterView) -> Option<Problem> {
-    let vip = cluster.definition.writer.as_ref()?;
-    let primary = cluster.primary()?;
-    let wanted = upkeep::known_uuid(cluster, primary)?;
-    let why = match seen.vips.get(&vip.address)? {
-        Ok(uuid) if uuid == wanted => return None,
-        Ok(uuid) => format!("the server with uuid {uuid} answers there instead of {primary}"),
-        Err(why) => format!("{primary} does not answer there: {why}"),
+fn of_vips(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Vec<Problem> {
+    let Some(primary) = cluster.primary().filter(|_| cluster.attempt.is_none()) else {
+        return Vec::new();
     };
-    (cluster.attempt.is_none()).then(|| Problem::VipMisplaced { vip: vip.address.clone(), why })
+    let homes = upkeep::reader_homes(view, cluster, seen);
+    let writer = cluster.definition.writer.iter().map(|vip| (vip, vec![primary]));
+    let readers = cluster.definition.readers.iter().map(|vip| (vip, homes.clone()));
+    let misplaced = writer.chain(readers).filter_map(|(vip, homes)| {
+        let why = misplaced(cluster, seen.vips.get(&vip.address)?, &homes)?;
+        Some(Problem::VipMisplaced { vip: vip.address.clone(), why })
+    });
+    misplaced.collect()
 }
 
-/// How long a cluster's primary has been in doubt, for status.
-pub fn doubt(seen: &ClusterView) -> Option<Micros> {
-    seen.doubt
+/// Why an address is not where it belongs; `None`: it is.
+fn misplaced(
+    cluster: &ClusterState,
+    at: &Result<String, String>,
+    homes: &[&ServerName],
+) -> Option<String> {
+    let names: Vec<&str> = homes.iter().map(|name| name.as_str()).collect();
+    let wanted = names.join(" or ");
+    match at {
+        Ok(uuid) => {
+            let is_home = |name: &&ServerName| upkeep::known_uuid(cluster, name) == Some(uuid);
+            let is_right = homes.is_empty() || homes.iter().any(is_home);
+            let who = cluster.members.iter().find(|(_, m)| m.uuid.as_ref() == Some(uuid));
+            let who =
+                who.map_or_else(|| format!("an unknown server ({uuid})"), |w| w.0.to_string());
+            (!is_right).then(|| format!("{who} answers there instead of {wanted}"))
+        }
+        Err(why) => Some(format!("nobody answers there, wanted {wanted}: {why}")),
+    }
 }

@@ -7,14 +7,17 @@ use super::{
 };
 use crate::{
     model::{
-        ClusterName, GtidSet, Micros, Mode, Mono, Receiver, RestartPolicy, ServerFacts, ServerName,
-        StepKind, Term,
+        Applier, ClusterName, GtidSet, Micros, Mode, Mono, Receiver, RestartPolicy, ServerFacts,
+        ServerName, StepKind, Term,
     },
     state::{ClusterState, Command, Member, Planned, Standing},
 };
 
 /// Pause before a failed chore is tried again.
 const RETRY: Micros = Micros(3_000_000);
+
+/// A replica that lags more than this is no home for readers.
+const READER_LAG_SECONDS: u64 = 30;
 
 /// A primary younger than this that is read-only was restarted, if nobody saw it before.
 const YOUNG_SECONDS: u64 = 600;
@@ -140,14 +143,16 @@ fn wanted(
         return None; // another server behind this address: a person must look
     }
     if server == primary {
-        return primary_goal(view, cluster, seen, facts).map(Wanted::Step);
+        let goal = primary_goal(view, cluster, seen, facts);
+        let goal = goal.or_else(|| reader_goal(view, cluster, seen, server));
+        return goal.map(Wanted::Step);
     }
     match &member.standing {
         Standing::Member if facts.is_writable() => Some(Wanted::Step(StepKind::MakeReadOnly)),
         Standing::Quarantined { .. } if facts.is_writable() => {
             Some(Wanted::Step(StepKind::MakeReadOnly))
         }
-        Standing::Member => None,
+        Standing::Member => reader_goal(view, cluster, seen, server).map(Wanted::Step),
         // Rebuilt, or its transactions have found their way into the primary.
         Standing::Quarantined { .. } => former(view, cluster, seen, primary, (server, facts), true)
             .filter(|wanted| matches!(wanted, Wanted::Step(_))),
@@ -210,6 +215,64 @@ fn primary_goal(
     let has_ssh = cluster.definition.server(&regime.primary).is_some_and(|s| s.ssh.is_some());
     let is_elsewhere = seen.vips.get(&vip.address).is_some_and(|at| at.as_ref().ok() != uuid);
     (facts.is_writable() && is_elsewhere && has_ssh).then(|| StepKind::TakeVip { vip: vip.clone() })
+}
+
+/// What a server owes the readers' addresses: each stands on a healthy replica, or on the primary
+/// where there is none. It stays where it is as long as that is right.
+fn reader_goal(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    server: &ServerName,
+) -> Option<StepKind> {
+    if cluster.definition.server(server)?.ssh.is_none() {
+        return None;
+    }
+    let homes = reader_homes(view, cluster, seen);
+    let uuid = known_uuid(cluster, server)?;
+    for (number, vip) in cluster.definition.readers.iter().enumerate() {
+        let home = homes.get(number % homes.len().max(1));
+        match seen.vips.get(&vip.address) {
+            Some(Ok(at)) if at == uuid && !homes.contains(&server) && !homes.is_empty() => {
+                return Some(StepKind::DropVips { vips: vec![vip.clone()] });
+            }
+            Some(Err(_)) if home == Some(&server) => {
+                return Some(StepKind::TakeVip { vip: vip.clone() });
+            }
+            Some(Ok(_) | Err(_)) | None => {}
+        }
+    }
+    None
+}
+
+/// Servers that readers may be sent to, in the definition's order.
+pub fn reader_homes<'a>(
+    view: &View,
+    cluster: &'a ClusterState,
+    seen: &ClusterView,
+) -> Vec<&'a ServerName> {
+    let names = || cluster.definition.servers.iter().map(|server| &server.name);
+    let is_member = |name: &&ServerName| {
+        cluster.members.get(*name).is_some_and(|member| member.standing == Standing::Member)
+    };
+    let replicates = |name: &&ServerName| {
+        let replica = seen.facts(name, view.now, FRESH).and_then(|facts| facts.replica.as_ref());
+        replica.is_some_and(|replica| {
+            replica.receiver == Receiver::On
+                && replica.applier == Applier::On
+                && replica.lag_seconds.is_some_and(|lag| lag <= READER_LAG_SECONDS)
+        })
+    };
+    let primary = cluster.primary();
+    let replicas = names().filter(|name| Some(*name) != primary);
+    let healthy: Vec<_> = replicas.filter(is_member).filter(replicates).collect();
+    if !healthy.is_empty() {
+        return healthy;
+    }
+    let is_open = |name: &&ServerName| {
+        seen.facts(name, view.now, FRESH).is_some_and(ServerFacts::is_writable)
+    };
+    names().filter(|name| Some(*name) == primary).filter(is_open).collect()
 }
 
 /// A primary found read-only that nobody made so: it restarted after it was last seen writable, or
