@@ -112,7 +112,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let lab = Lab::up_replicated(LabSpec::default())?;
     let mut policy = vec!["last_failover_minutes = 0".to_owned()];
     policy.extend(args.policy.iter().cloned());
-    let spec = GroupSpec { policy, is_tls: std::env::var("NOTLS").is_err(), ..GroupSpec::new(env!("CARGO_BIN_EXE_conclave")) };
+    let spec = GroupSpec {
+        policy,
+        is_tls: std::env::var("NOTLS").is_err(),
+        ..GroupSpec::new(env!("CARGO_BIN_EXE_conclave"))
+    };
     let mut group = Group::start_all(&lab, spec)?;
     let mut writer = lab.write(&WriterSpec::default())?;
     writer.wait_ok_after(0, SOON)?;

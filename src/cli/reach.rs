@@ -1,6 +1,6 @@
 //! How the managers are reached: flags, and one question to the first manager that answers.
 
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{future::Future, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -164,7 +164,16 @@ fn nobody(troubles: &[String]) -> Failure {
 pub(super) fn caller() -> Option<Caller> {
     let names = ["SUDO_USER", "USER", "LOGNAME"];
     let login = names.iter().find_map(|name| std::env::var(name).ok().filter(|n| !n.is_empty()));
-    Some(Caller { login: login.unwrap_or_default(), ..Caller::default() })
+    Some(Caller { login: login.or_else(login_name).unwrap_or_default(), ..Caller::default() })
+}
+
+/// The owner of this process, by the system's list of accounts.
+fn login_name() -> Option<String> {
+    let uid = std::fs::metadata("/proc/self").ok()?.uid().to_string();
+    let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
+    let mut lines = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let mine = lines.find(|fields| fields.get(2) == Some(&uid.as_str()))?;
+    Some(mine.first()?.to_string())
 }
 
 /// Reads a document.

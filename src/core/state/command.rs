@@ -264,9 +264,7 @@ impl Default for Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        Answer, Ballot, Cause, CountedBallot, Evidence, ManagerId, Nonce, Tally,
-    };
+    use crate::model::{Answer, Ballot, Cause, CountedBallot, Evidence, ManagerId, Nonce, Tally};
 
     #[test]
     fn opening_with_ballots_comes_back_from_the_log_as_it_went_in() {
