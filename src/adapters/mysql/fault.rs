@@ -71,6 +71,7 @@ impl Fault {
 /// What kind of trouble.
 pub(super) fn trouble(error: &Error) -> Trouble {
     match error {
+        Error::Io(IoError::Io(error)) if is_tls(error) => Trouble::Denied,
         Error::Io(IoError::Io(error)) => trouble_of_io(error.kind()),
         Error::Io(IoError::Tls(_)) => Trouble::Denied,
         Error::Driver(error) => trouble_of_driver(error),
@@ -91,6 +92,11 @@ fn trouble_of_driver(error: &DriverError) -> Trouble {
     }
 }
 
+/// What TLS has against the peer comes as an input error.
+fn is_tls(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>())
+}
+
 /// Login or privilege.
 fn is_denial(code: u16) -> bool {
     matches!(
@@ -107,6 +113,10 @@ fn is_interrupted(code: u16) -> bool {
 /// The error as one sentence. Texts of the server are quoted; payloads never are.
 pub(super) fn sentence(error: &Error) -> String {
     match error {
+        Error::Io(IoError::Io(error)) if is_tls(error) => format!(
+            "TLS: {error}; the server needs a certificate of the configured authority that names \
+             the address we connect to"
+        ),
         Error::Io(IoError::Io(error)) => io_sentence(error),
         Error::Io(IoError::Tls(error)) => format!("TLS: {error}"),
         Error::Server(error) => format!("error {} ({})", error.code, error.message),

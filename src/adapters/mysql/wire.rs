@@ -208,5 +208,68 @@ async fn read_all(conn: &mut Conn, sql: &str) -> mysql_async::Result<Vec<Vec<Row
             sets.push(rows);
         }
     }
+    // An error of the second or a later statement is kept back by the driver until somebody asks
+    // for more; the reply looks empty until then.
+    reply.drop_result().await?;
     Ok(sets)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    /// A greeting of MySQL 9.7 that offers TLS.
+    fn greeting() -> Vec<u8> {
+        let mut body = b"\x0a9.7.4\0\x01\0\0\0saltsalt\0".to_vec();
+        body.extend_from_slice(b"\xff\xff\xff\x02\0\xff\xdf\x15");
+        body.extend_from_slice(&[0; 10]);
+        body.extend_from_slice(b"saltsaltsalt\0caching_sha2_password\0");
+        [&[body.len() as u8, 0, 0, 0], body.as_slice()].concat()
+    }
+
+    /// A server that greets, waits for the client to begin with TLS, and then does nothing more
+    /// (`hangs`) or sends what is no TLS.
+    fn server(hangs: bool) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            socket.write_all(&greeting()).unwrap();
+            let mut begun = [0; 64];
+            socket.read_exact(&mut begun).unwrap();
+            if !hangs {
+                socket.write_all(&[b'x'; 64]).unwrap();
+            }
+            std::io::copy(&mut socket, &mut std::io::sink()).ok();
+        });
+        port
+    }
+
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+    #[tokio::test]
+    async fn a_tls_handshake_that_is_cut_short_panics_nowhere() {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        std::panic::set_hook(Box::new(|_| {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+        }));
+        let open = async |port| {
+            let password = "x".to_owned().into();
+            let target =
+                Target::new("db".into(), "127.0.0.1", port, "a", &password, &Tls::Unverified);
+            let deadline = SystemClock.after(Duration::from_millis(300));
+            Wire::open(&Arc::new(target), deadline).await.err().unwrap()
+        };
+        assert!(matches!(open(server(true)).await, Fault::Late));
+        assert!(matches!(open(server(false)).await, Fault::Error(_)));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(std::panic::take_hook());
+        assert_eq!(PANICS.load(Ordering::SeqCst), 0);
+    }
 }

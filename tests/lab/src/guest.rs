@@ -152,8 +152,14 @@ fn mounts(files: &Files, place: Place) -> Result<()> {
     for dir in ["/run/sshd", "/run/mysqld"] {
         fs::DirBuilder::new().mode(0o755).create(dir).context(|| format!("make {dir}"))?;
     }
-    let mut binds =
-        vec![(files.host(&place.name()).join("srv"), "/srv"), (files.etc_hosts(), "/etc/hosts")];
+    // Files of the host's own that outlive a power-off, such as a turnstile's.
+    let state = files.host(&place.name()).join("var-lib");
+    fs::create_dir_all(&state).context(|| format!("make {}", state.display()))?;
+    let mut binds = vec![
+        (files.host(&place.name()).join("srv"), "/srv"),
+        (state, "/var/lib"),
+        (files.etc_hosts(), "/etc/hosts"),
+    ];
     // A shell that sshd starts reads it, and what a developer has there can cost 0.3 s a command.
     if Path::new("/root/.bashrc").exists() {
         binds.push(("/dev/null".into(), "/root/.bashrc"));
