@@ -86,7 +86,6 @@ impl<D: Desk> Admin<D> {
 }
 
 /// The leader's answer to a call that was passed on and changes something.
-#[allow(clippy::result_large_err, reason = "the error of the service's own interface")]
 pub(super) fn passed<T>(answer: Result<Response<T>, Status>) -> Result<Response<T>, Status> {
     answer.map_err(|status| match is_lost(&status) {
         true => Status::unknown(
