@@ -30,7 +30,7 @@ make certificates, which is needed again only to add some."
         dir: PathBuf,
         /// A manager, with every address and name that it is called by
         #[arg(long = "manager", required = true, value_name = "NAME=ADDRESS,...")]
-        servers: Vec<Manager>,
+        named: Vec<Manager>,
         /// An operator; the name is recorded with what they ask for
         #[arg(long = "operator", value_name = "NAME")]
         operators: Vec<String>,
@@ -59,8 +59,8 @@ impl FromStr for Manager {
 }
 
 pub(super) fn run(command: Command) -> Done {
-    let Command::Init { dir, servers, operators } = command;
-    let managers = servers.into_iter().map(|manager| (manager.name, manager.addresses));
+    let Command::Init { dir, named, operators } = command;
+    let managers = named.into_iter().map(|manager| (manager.name, manager.addresses));
     let operators = operators.into_iter().map(|name| (name, Vec::new()));
     let names: Vec<tls::Name> = managers.chain(operators).collect();
     tls::init(&dir, &names).map_err(Failure::refused)?;

@@ -2,14 +2,12 @@
 //!
 //! ```text
 //!   MysqlPort --lock--> MysqlSession (session, act) --+
-//!      |------look----> a standing connection (read) -+--> wire (deadlines) --> dial (opens)
-//!      `------pinger--> Pinger (ping) ----------------+      |
-//!                                                     fault (what errors mean)
+//!      |------look----> a standing connection (read) -+--> wire (deadlines)
+//!      `------pinger--> Pinger (ping) ----------------+      fault (what errors mean)
 //! ```
 //! SQL that differs between kinds of servers is made in [`dialect`] only.
 
 mod act;
-mod dial;
 mod dialect;
 mod fault;
 mod ping;
@@ -26,7 +24,7 @@ use std::{
 
 use conclave_core::{
     model::{ClusterName, ManagerId, Mono, ServerFacts, Token},
-    ports::{Mysql, Place, PortError, Trouble},
+    ports::{Clock, Mysql, Place, PortError, Trouble},
 };
 use secrecy::SecretString;
 
@@ -63,7 +61,7 @@ pub struct MysqlPortOptions {
     pub tls: MysqlTls,
 }
 
-/// [`MysqlTls`] with its file read: connections are opened where no file can be.
+/// [`MysqlTls`] with its file read.
 #[derive(Clone)]
 enum Tls {
     Off,
@@ -165,13 +163,13 @@ impl Shared {
     fn take_idle(&self, place: &Place) -> Option<Idle> {
         let found =
             self.idle.lock().expect("no panic under this lock").remove(&Self::key(place))?;
-        let age = SystemClock.after(Duration::ZERO).since(found.since);
+        let age = SystemClock.now().since(found.since);
         (Duration::from(age) < IDLE_LIMIT).then_some(found)
     }
 
     fn put_idle(&self, place: &Place, wire: Wire, eye: Eye) {
         if !wire.is_broken() {
-            let idle = Idle { wire, eye, since: SystemClock.after(Duration::ZERO) };
+            let idle = Idle { wire, eye, since: SystemClock.now() };
             self.idle.lock().expect("no panic under this lock").insert(Self::key(place), idle);
         }
     }

@@ -4,7 +4,9 @@
 //! held exactly as long as that connection can act. Its holder also shows who it is: for each bit
 //! that is set in its epoch and term it holds one more lock, `conclave.CLUSTER.e0` to `.e31` and
 //! `.t0` to `.t31`. That needs no table, no write and no performance schema, and anyone can read it
-//! back. A holder with a newer epoch and term is left alone; any other is killed.
+//! back. A holder with a newer epoch and term is left alone; any other is killed. Safety does not
+//! rest on that comparison (a newer holder that is killed half-way through showing itself tries
+//! again): who has been superseded cannot commit its step.
 
 use std::sync::Arc;
 

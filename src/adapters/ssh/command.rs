@@ -58,19 +58,19 @@ wait_gone() {
 
 /// Kills first, as a mask costs time; then masks; then kills what was started in between.
 const FENCE: &str = r#"
-proved=0
+unproved=0
 scan
 if [ -z "$found" ]; then
   if [ -e "$data_dir/mysql.ibd" ] || [ -e "$data_dir/ibdata1" ]; then
     echo "fence: no mysqld was running in $data_dir"
   else
     echo "fence: not proved: $data_dir holds no data of mysqld; is data_dir right?"
-    proved=1
+    unproved=1
   fi
 fi
 kill_found
-for address in $addresses; do drop_vip "$address" || proved=1; done
-if [ -n "$unit" ]; then mask || proved=1; fi
+for address in $addresses; do drop_vip "$address" || unproved=1; done
+if [ -n "$unit" ]; then mask || unproved=1; fi
 rounds=0
 until wait_gone 20; do
   kill_found
@@ -79,11 +79,11 @@ until wait_gone 20; do
 done
 if [ -n "$found" ]; then
   echo "fence: not proved: mysqld pid$found does not go"
-  proved=1
+  unproved=1
 else
   echo "fence: gone"
 fi
-exit "$proved"
+exit "$unproved"
 "#;
 
 const MASK: &str = r#"
@@ -143,7 +143,7 @@ else
   done
   if [ -n "$has_arping" ]; then
     answer=$(mktemp) || answer=/dev/null
-    timeout 0.06 arping -D -c 1 -w 1 -I "$device" "$address" >"$answer" 2>&1 9>&- &
+    timeout 0.03 arping -D -c 1 -w 1 -I "$device" "$address" >"$answer" 2>&1 9>&- &
     asked=$!
   fi
   ip addr replace "$address/$prefix" dev "$device" || { echo "vip $address not taken"; exit 1; }

@@ -87,6 +87,25 @@ fn a_fence_kills_the_mysqld_of_that_data_directory_and_no_other() {
 }
 
 #[test]
+fn a_supervisor_that_would_start_it_again_goes_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = directory.path().join("data");
+    std::fs::create_dir(&data_dir).unwrap();
+    std::fs::copy("/bin/sleep", directory.path().join("mysqld")).unwrap();
+    let supervisor = directory.path().join("mysqld_safe");
+    std::fs::write(&supervisor, "#!/bin/sh\nwhile :; do ../mysqld 60; done\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&supervisor, mode).unwrap();
+    let mut supervisor = Command::new(supervisor).current_dir(&data_dir).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let (status, said) = fence(&data_dir, None);
+    supervisor.wait().unwrap();
+    let first = format!("fence: supervisor mysqld_safe pid {} killed\n", supervisor.id());
+    assert!(said.starts_with(&first) && said.ends_with(" killed\nfence: gone\n"), "{said}");
+    assert_eq!((status, said.lines().count()), (Some(0), 3));
+}
+
+#[test]
 fn nothing_to_kill_is_a_proof_only_where_data_lies() {
     let directory = tempfile::tempdir().unwrap();
     let (status, said) = fence(directory.path(), None);

@@ -110,10 +110,10 @@ impl Shared {
         }
     }
 
-    /// Gives a session up, unless somebody has replaced it already.
-    async fn forget(&self, target: &SshTarget, login: &Arc<Login>) {
+    /// Gives a session up, unless somebody has replaced it already or is about to.
+    fn forget(&self, target: &SshTarget, login: &Arc<Login>) {
         let slot = self.slot(target);
-        let mut slot = slot.lock().await;
+        let Ok(mut slot) = slot.try_lock() else { return };
         if slot.as_ref().is_some_and(|found| Arc::ptr_eq(found, login)) {
             *slot = None;
         }
@@ -137,7 +137,7 @@ impl Shared {
                 format!("open a channel to {}: no answer in time", session::label(target)),
             ),
         };
-        self.forget(target, &login).await;
+        self.forget(target, &login);
         if !stood {
             return Err(why);
         }
@@ -145,7 +145,7 @@ impl Shared {
         match timeout(SystemClock.left(deadline), login.channel()).await {
             Ok(channel) => Ok((login, channel?)),
             Err(_) => {
-                self.forget(target, &login).await;
+                self.forget(target, &login);
                 Err(why)
             }
         }
@@ -169,11 +169,11 @@ impl Remote for SshPort {
         match timeout(left, session::execute(channel, &target.user, &script)).await {
             Ok(Ok(exit)) => judge(&what, exit),
             Ok(Err(error)) => {
-                self.shared.forget(target, &login).await;
+                self.shared.forget(target, &login);
                 Err(error)
             }
             Err(_) => {
-                self.shared.forget(target, &login).await;
+                self.shared.forget(target, &login);
                 Err(PortError::unknown(Trouble::Silent, format!("{what}: not done in time")))
             }
         }

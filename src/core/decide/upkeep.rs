@@ -147,7 +147,10 @@ fn wanted(
         Standing::Quarantined { .. } if facts.is_writable() => {
             Some(Wanted::Step(StepKind::MakeReadOnly))
         }
-        Standing::Member | Standing::Quarantined { .. } => None,
+        Standing::Member => None,
+        // Rebuilt, or its transactions have found their way into the primary.
+        Standing::Quarantined { .. } => former(view, cluster, seen, primary, (server, facts), true)
+            .filter(|wanted| matches!(wanted, Wanted::Step(_))),
         Standing::Former { vips_dropped } => {
             former(view, cluster, seen, primary, (server, facts), *vips_dropped)
         }

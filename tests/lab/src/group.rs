@@ -131,7 +131,12 @@ impl<'a> Group<'a> {
         ));
         write_private(&secrets, &text)?;
         if self.spec.is_tls && !dir.join("tls").exists() {
-            let mut args = vec!["tls".into(), "init".into(), dir.join("tls").display().to_string()];
+            let mut args = vec![
+                "tls".into(),
+                "init".into(),
+                "--dir".into(),
+                dir.join("tls").display().to_string(),
+            ];
             let hosts = self.lab.hosts().into_iter();
             for host in hosts.filter(|host| host.place().role == Role::Manager) {
                 args.extend(["--manager".into(), format!("{}={}", host.name(), host.ip())]);

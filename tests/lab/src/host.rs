@@ -76,6 +76,19 @@ impl Host {
         &self.shared
     }
 
+    /// A fresh data directory below the host's `/srv`, where there must be none.
+    pub(crate) fn copy_template(&self) -> Result<()> {
+        let mut copy = Command::new("cp");
+        copy.args(["-r", "--reflink=auto", "--sparse=always"]);
+        copy.arg(template::dir(&self.shared.install).join("data")).arg(self.srv());
+        let copied = self.shared.keeper.run(&mut copy, b"", POWER_LIMIT)?;
+        if copied.status.success() {
+            return Ok(());
+        }
+        let found = String::from_utf8_lossy(&copied.stderr).into_owned();
+        Err(malformed("copy the template", "a data directory", &found))
+    }
+
     /// Makes the host's folder with all that it needs before its first boot.
     pub(crate) fn furnish(&self) -> Result<()> {
         for dir in [self.srv(), self.dir().join("log")] {
@@ -93,14 +106,7 @@ impl Host {
             let make = || mount(kind, &srv, kind, none, Some(size.as_str()));
             keeper.within(make).and_then(|made| Ok(made?)).context(|| "mount /srv".into())?;
         }
-        let mut copy = Command::new("cp");
-        copy.args(["-r", "--reflink=auto", "--sparse=always"]);
-        copy.arg(template::dir(&self.shared.install).join("data")).arg(self.srv());
-        let copied = keeper.run(&mut copy, b"", POWER_LIMIT)?;
-        if !copied.status.success() {
-            let found = String::from_utf8_lossy(&copied.stderr).into_owned();
-            return Err(malformed("copy the template", "a data directory", &found));
-        }
+        self.copy_template()?;
         let (cnf, srv) = (mysql::my_cnf(&self.shared, self.place), self.srv().join("my.cnf"));
         let written = keeper.within(|| fs::write(&srv, cnf)).and_then(|written| written);
         written.context(|| format!("write {}", srv.display()))

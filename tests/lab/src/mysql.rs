@@ -1,5 +1,6 @@
 //! The MySQL server of a database host: its settings, its life, SQL, and replication among them.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -84,6 +85,25 @@ impl Host {
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Makes the server new, as an operator rebuilds one whose data went another way: an empty data
+    /// directory under its old identity, and mysqld started on it.
+    ///
+    /// # Errors
+    /// As [`Host::start_mysqld`], or the folder cannot be replaced. Not for a lab with
+    /// [`crate::LabSpec::srv_mb`], whose `/srv` is another file system.
+    pub fn rebuild_mysqld(&self) -> Result<()> {
+        if self.mysqld_pid()?.is_some() {
+            self.kill_mysqld()?;
+        }
+        let data = self.srv().join("data");
+        let what = || format!("rebuild {}", data.display());
+        let identity = fs::read(data.join("auto.cnf")).context(what)?;
+        fs::remove_dir_all(&data).context(what)?;
+        self.copy_template()?;
+        fs::write(data.join("auto.cnf"), identity).context(what)?;
+        self.start_mysqld()
     }
 
     /// SIGKILL to mysqld. When this returns it is gone and its connections are closed.

@@ -25,8 +25,7 @@ const SOURCE_VARIABLES: &str = "@@rpl_semi_sync_source_enabled AS source_enabled
 
 const REPLICA_VARIABLES: &str = "@@rpl_semi_sync_replica_enabled AS replica_enabled";
 
-/// In the order in which transactions travel backwards: what moves from received to executed
-/// between two of them is seen in both, never in neither.
+/// Counters; those of a semi-sync plugin are there only with it.
 const STATUS: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Uptime', \
     'Rpl_semi_sync_source_clients', 'Rpl_semi_sync_source_wait_sessions', \
     'Rpl_semi_sync_replica_status')";
@@ -41,6 +40,8 @@ pub(super) const ASK_LINK: &str = "SELECT c.CHANNEL_NAME AS channel, c.HOST AS h
     JOIN performance_schema.replication_connection_status s USING (CHANNEL_NAME) \
     WHERE c.HOST <> '' ORDER BY CHANNEL_NAME";
 
+/// Received before executed: what moves on between the two statements is seen in both, never in
+/// neither.
 pub(super) fn look(plugins: Plugins) -> String {
     let mut variables = VARIABLES.to_owned();
     for (there, more) in [(plugins.source, SOURCE_VARIABLES), (plugins.replica, REPLICA_VARIABLES)]
