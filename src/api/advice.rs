@@ -1,18 +1,13 @@
 //! What should an operator know beside a plain yes or no?
 
-use conclave_core::model::{ClusterDefinition, Mode, Rejection};
+use conclave_core::model::{ClusterDefinition, Mode, Refusal, Rejection};
 
 use super::catalogue;
 
 /// A rejection with its remedy.
 pub fn rejection(rejection: &Rejection) -> String {
     match rejection {
-        Rejection::Refused { refusal } => format!(
-            "{}: {}; remedy: {}",
-            refusal.code(),
-            refusal.sentence(),
-            catalogue::refusal_remedy(refusal)
-        ),
+        Rejection::Refused { refusal: found } => refusal(found),
         Rejection::NoSuchCluster { .. } => format!("{rejection}; conclave cluster list shows all"),
         Rejection::WrongEpoch { .. }
         | Rejection::WrongStage { .. }
@@ -21,6 +16,12 @@ pub fn rejection(rejection: &Rejection) -> String {
         | Rejection::BadDefinition { .. }
         | Rejection::NotNow { .. } => format!("nothing was changed: {rejection}"),
     }
+}
+
+/// A refusal with its remedy.
+pub fn refusal(refusal: &Refusal) -> String {
+    let (code, sentence) = (refusal.code(), refusal.sentence());
+    format!("{code}: {sentence}; remedy: {}", catalogue::refusal_remedy(refusal))
 }
 
 /// What is no mistake in a definition, but worth a second look.

@@ -86,14 +86,26 @@ impl Findings {
             problems: problem::list(view, cluster),
             forecasts: forecast::list(view, cluster),
             ranking: field.map(|field| field.ranking).unwrap_or_default(),
-            refusals: gate::refusals(view, cluster, None),
+            refusals: once(gate::refusals(view, cluster, None)),
         }
     }
 }
 
 /// What a failover by this wish would refuse or do.
 pub fn rehearse(view: &View, cluster: &ClusterName, wish: &Wish) -> DryRun {
-    forecast::dry_run(view, cluster, wish)
+    let run = forecast::dry_run(view, cluster, wish);
+    DryRun { refusals: once(run.refusals), ..run }
+}
+
+/// Each reason once: several rules may refuse with the same.
+fn once(mut refusals: Vec<Refusal>) -> Vec<Refusal> {
+    let mut seen: Vec<Refusal> = Vec::new();
+    refusals.retain(|refusal| {
+        let is_new = !seen.contains(refusal);
+        seen.extend(is_new.then(|| refusal.clone()));
+        is_new
+    });
+    refusals
 }
 
 /// A sentence if one rack holds a majority: what stands there dies together.

@@ -1,7 +1,7 @@
 //! What is new in an attempt? Sentences from two looks at its record, so that whoever waits sees
 //! each step begin and end, whichever manager runs it.
 
-use conclave_core::model::{Attempt, StepRecord, StepRun};
+use conclave_core::model::{Attempt, StepOutcome, StepRecord, StepRun};
 
 use super::sentence;
 
@@ -52,9 +52,12 @@ fn step_news(seen: Option<&StepRecord>, step: &StepRecord) -> Vec<News> {
         let ended_before = known(run).is_some_and(|run| run.outcome.is_some());
         match &run.outcome {
             Some(outcome) if !ended_before => out.push(News {
-                sentence: match outcome.evidence() {
-                    Some(_) => format!("{}: done in {}", what(), run.took_us),
-                    None => format!("{}: {}", what(), sentence::outcome_text(outcome)),
+                sentence: match outcome {
+                    StepOutcome::Done { .. } => format!("{}: done in {}", what(), run.took_us),
+                    StepOutcome::FoundDone { .. } => format!("{}: was so already", what()),
+                    StepOutcome::Failed { .. } | StepOutcome::Unknown { .. } => {
+                        format!("{}: {}", what(), sentence::outcome_text(outcome))
+                    }
                 },
                 at_us: run.ended_at_us.map(|at| at.0),
             }),

@@ -16,7 +16,11 @@ pub mod follow;
 pub mod grpc;
 mod operator;
 pub mod report;
+#[cfg(test)]
+mod scene;
 pub mod sentence;
+#[cfg(test)]
+mod tests;
 
 /// Messages and services of `proto/admin.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

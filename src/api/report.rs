@@ -3,7 +3,8 @@
 
 use conclave_core::{
     model::{
-        Answer, Attempt, ClusterName, Election, Epoch, Mode, Outcome, Stage, StepKind, StepRun,
+        Answer, Attempt, ClusterName, Election, Epoch, Mode, Outcome, Stage, StepKind, StepOutcome,
+        StepRun,
     },
     state::{ClusterState, GroupState},
 };
@@ -192,9 +193,10 @@ fn ending(run: &StepRun) -> String {
         None => "begun; its end was not recorded".into(),
         Some(outcome) => {
             let text = sentence::outcome_text(outcome);
-            match outcome.evidence() {
-                Some(_) => format!("done in {}", run.took_us),
-                None => text,
+            match outcome {
+                StepOutcome::Done { .. } => format!("done in {}", run.took_us),
+                StepOutcome::FoundDone { .. } => "was so already".into(),
+                StepOutcome::Failed { .. } | StepOutcome::Unknown { .. } => text,
             }
         }
     }

@@ -29,7 +29,9 @@ pub enum Command {
     /// The file is checked whole before anything is sent, and every mistake is told at once. A new
     /// version changes a running cluster safely: it never changes by itself who is primary, and
     /// what would take away the ground under a failover is refused.
-    #[command(after_help = "\
+    #[command(
+        verbatim_doc_comment,
+        after_help = "\
 Examples:
   conclave cluster apply app1.toml
   conclave cluster apply app1.toml --check       only check the file; asks no manager
@@ -38,7 +40,8 @@ Examples:
 A file begins like this; deploy/samples/app1.toml shows every key:
   name = \"app1\"
   mode = \"quorum\"            # or \"fenced\" or \"best_effort\"; leave it out to read what they mean
-  admin_account = \"conclave\"")]
+  admin_account = \"conclave\""
+    )]
     Apply {
         /// The definition
         file: PathBuf,

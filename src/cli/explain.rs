@@ -13,11 +13,14 @@ use crate::api::{catalogue, document::ExplainDocument, pb::ClusterRequest};
 /// against it, and everything that stands against a failover now. A code such as
 /// gate.no_coverage: what it says, how it comes about, and what to do. Nothing: all codes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
 Examples:
   conclave explain app1
   conclave explain gate.no_coverage
-  conclave explain                  every code with its sentence")]
+  conclave explain                  every code with its sentence"
+)]
 pub struct Args {
     /// A cluster, or a code (with a dot in it)
     #[arg(value_name = "CLUSTER|CODE")]

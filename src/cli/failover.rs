@@ -20,7 +20,9 @@ use crate::api::{
 /// The same states and rules as for the group's own failovers: a majority has to find the primary
 /// dead, and every reason to refuse counts. For a live primary this is refused.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
 Examples:
   conclave failover app1 --dry-run          the steps, and every refusal; nothing is done
   conclave failover app1                    asks before it begins
@@ -30,7 +32,8 @@ Examples:
         power is off, for example. You are recorded as the one who vouched for it.
 
 Progress is printed as it happens. If the connection is lost the failover goes on; conclave status
-and conclave report show it.")]
+and conclave report show it."
+)]
 pub struct Args {
     /// The cluster
     cluster: String,

@@ -16,12 +16,15 @@ pub enum Command {
     ///
     /// The managers must run and be empty. The first one named is asked, and gives the others the
     /// group's new id. If it fails half-way, say it again in the same words.
-    #[command(after_help = "\
+    #[command(
+        verbatim_doc_comment,
+        after_help = "\
 Example:
   conclave group init --members 1=10.77.1.11:7300,r1 2=10.77.1.12:7300,r2 3=10.77.1.13:7300,r3
 
 Ids and addresses are those of the manager.toml files (id, advertise). Three managers bear the
-loss of one, five of two. They should stand in different racks, with none holding a majority.")]
+loss of one, five of two. They should stand in different racks, with none holding a majority."
+    )]
     Init {
         /// Every manager of the group
         #[arg(long, required = true, num_args = 1.., value_name = "ID=HOST:PORT,RACK")]

@@ -12,11 +12,14 @@ use crate::config::{ManagerConfig, manager::LogFormat};
 /// One process per host. It logs to the standard error output and runs until it is told to stop
 /// (SIGTERM); killed at any moment, it loses nothing. An empty one waits for conclave group init.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
 Example:
   conclave manager --config /etc/conclave/manager.toml
 
-deploy/samples/manager.toml shows every key.")]
+deploy/samples/manager.toml shows every key."
+)]
 pub struct Args {
     /// This manager's file
     #[arg(long, value_name = "FILE")]

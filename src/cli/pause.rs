@@ -11,9 +11,12 @@ use crate::api::pb::{ClusterRequest, PauseRequest};
 /// The managers go on watching and reporting; conclave failover still works. Who paused it and
 /// why is shown by conclave status.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
 Example:
-  conclave pause app1 --reason \"kernel upgrade on db1\"")]
+  conclave pause app1 --reason \"kernel upgrade on db1\""
+)]
 pub struct PauseArgs {
     /// The cluster
     cluster: String,

@@ -1,8 +1,8 @@
 //! How the managers are reached: flags, and one question to the first manager that answers.
 
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{future::Future, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, builder::FalseyValueParser};
 use serde::de::DeserializeOwned;
 use tonic::{
     Code, Response, Status,
@@ -30,22 +30,35 @@ const ANSWER: Duration = Duration::from_secs(15);
 #[command(next_help_heading = "Reaching the managers")]
 pub struct Reach {
     /// Managers to ask, in this order
-    #[arg(long, global = true, env = "CONCLAVE_MANAGERS", value_name = "HOST:PORT,...")]
+    #[arg(
+        long,
+        global = true,
+        env = "CONCLAVE_MANAGERS",
+        hide_env_values = true,
+        value_name = "HOST:PORT,..."
+    )]
     #[arg(value_delimiter = ',')]
     managers: Vec<String>,
     /// Certificate of the group's authority
-    #[arg(long, global = true, env = "CONCLAVE_CA", value_name = "FILE")]
+    #[arg(long, global = true, env = "CONCLAVE_CA", hide_env_values = true, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Your certificate; its common name is recorded with what you ask for
-    #[arg(long, global = true, env = "CONCLAVE_CERT", value_name = "FILE")]
+    #[arg(long, global = true, env = "CONCLAVE_CERT", hide_env_values = true, value_name = "FILE")]
     cert: Option<PathBuf>,
     /// Your private key
-    #[arg(long, global = true, env = "CONCLAVE_KEY", value_name = "FILE")]
+    #[arg(long, global = true, env = "CONCLAVE_KEY", hide_env_values = true, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Plain text, for managers that run with insecure = true
-    #[arg(long, global = true, env = "CONCLAVE_INSECURE")]
+    #[arg(long, global = true, env = "CONCLAVE_INSECURE", hide_env_values = true)]
+    #[arg(value_parser = FalseyValueParser::new())]
     insecure: bool,
-    #[arg(long, global = true, env = "CONCLAVE_CLIENT_CONFIG", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "CONCLAVE_CLIENT_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     #[arg(help = format!("File that says all of this [default: {DEFAULT_FILE}]"))]
     client_config: Option<PathBuf>,
 }
@@ -164,7 +177,16 @@ fn nobody(troubles: &[String]) -> Failure {
 pub(super) fn caller() -> Option<Caller> {
     let names = ["SUDO_USER", "USER", "LOGNAME"];
     let login = names.iter().find_map(|name| std::env::var(name).ok().filter(|n| !n.is_empty()));
-    Some(Caller { login: login.unwrap_or_default(), ..Caller::default() })
+    Some(Caller { login: login.or_else(login_name).unwrap_or_default(), ..Caller::default() })
+}
+
+/// The owner of this process, by the system's list of accounts.
+fn login_name() -> Option<String> {
+    let uid = std::fs::metadata("/proc/self").ok()?.uid().to_string();
+    let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
+    let mut lines = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let mine = lines.find(|fields| fields.get(2) == Some(&uid.as_str()))?;
+    Some(mine.first()?.to_string())
 }
 
 /// Reads a document.

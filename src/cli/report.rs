@@ -13,12 +13,15 @@ use crate::api::{document::ReportDocument, pb::ReportRequest};
 /// may have been lost, and a time line. It is told from the replicated record alone: any manager
 /// can, also long after, with the leader of that time gone.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
 Examples:
   conclave report                   the newest of all
   conclave report app1              the newest of a cluster
   conclave report app1-7            that one; conclave status names it
-  conclave report app1-7 -o json")]
+  conclave report app1-7 -o json"
+)]
 pub struct Args {
     /// An attempt, or a cluster
     #[arg(value_name = "ID|CLUSTER")]

@@ -17,7 +17,9 @@ use crate::api::{
 /// For each cluster: its servers as a tree, who says what of the primary, what is wrong, and for
 /// each fault whether it would be failed over, to whom, or why not and what to do about it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
 Examples:
   conclave status                   everything
   conclave status app1              one cluster
@@ -25,7 +27,8 @@ Examples:
   conclave status -o json | jq .clusters[].problems
   conclave status app1 >/dev/null; echo $?      for monitoring
 
-Exit codes: 0 ok, 1 warning, 2 critical, 3 no manager could be asked.")]
+Exit codes: 0 ok, 1 warning, 2 critical, 3 no manager could be asked."
+)]
 pub struct Args {
     /// Only this cluster
     cluster: Option<String>,

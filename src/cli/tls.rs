@@ -13,14 +13,17 @@ pub enum Command {
     ///
     /// Nothing that is there is overwritten. A certificate named admin for the command line is
     /// made in any case.
-    #[command(after_help = "\
+    #[command(
+        verbatim_doc_comment,
+        after_help = "\
 Example:
   conclave tls init --dir tls --manager m1=10.77.1.11,mgr1.example.com --manager m2=10.77.1.12 \\
                     --manager m3=10.77.1.13 --operator alice
 
 makes in tls/: ca.pem, ca.key, and NAME.pem, NAME.key for m1, m2, m3, alice and admin.
 Copy to each manager ca.pem and its own pair. Keep ca.key away from all of them: who has it can
-make certificates, which is needed again only to add some.")]
+make certificates, which is needed again only to add some."
+    )]
     Init {
         /// Directory to write to
         #[arg(long, default_value = "tls")]

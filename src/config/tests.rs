@@ -1,11 +1,13 @@
 //! Tests of the files: the samples are right, and every mistake is said at once with its line.
 
+use std::os::unix::fs::PermissionsExt;
+
 use conclave_core::model::{Mode, Policy};
 
 use super::{
     ClientConfig, ConfigError, ManagerConfig, Security, client::Given, cluster, manager::LogFormat,
 };
-use crate::golden;
+use crate::{adapters::secrets::Secrets, golden};
 
 const MANAGER: &str = include_str!("../../deploy/samples/manager.toml");
 const CLIENT: &str = include_str!("../../deploy/samples/client.toml");
@@ -40,6 +42,19 @@ fn sample_cluster_is_right_and_shows_the_defaults_of_the_policy() {
     assert_eq!((ssh.host.as_str(), ssh.port, ssh.user.as_str()), ("10.77.2.12", 22, "root"));
     assert_eq!(app1.writer.as_ref().map(|vip| vip.prefix), Some(24));
     assert_eq!(app1.readers.len(), 1);
+}
+
+#[test]
+fn sample_secrets_are_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secrets.toml");
+    std::fs::write(&file, include_str!("../../deploy/samples/secrets.toml")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let secrets = Secrets::load(Some(&file)).unwrap();
+    let has =
+        |cluster: &str, account: &str| secrets.mysql_password(&cluster.into(), account).is_some();
+    assert!(has("app1", "conclave") && has("app2", "conclave") && has("app1", "repl"));
+    assert!(!has("app1", "root"));
 }
 
 #[test]

@@ -40,7 +40,6 @@ asked!(ClusterApplyRequest ClusterListRequest ClusterRequest FailoverRequest Gro
 
 impl<D> Admin<D> {
     /// The person, and the request as it may be passed on in their name.
-    #[allow(clippy::result_large_err, reason = "the error of the service's own interface")]
     pub(super) fn identify<R: Asked>(&self, request: Request<R>) -> Result<(Asker, R), Status> {
         let owner = request
             .peer_certs()

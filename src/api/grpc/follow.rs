@@ -47,7 +47,6 @@ pub(super) struct Follow<D> {
 
 impl<D: Desk> Follow<D> {
     /// Hands in a wish and follows it; on the leader.
-    #[allow(clippy::result_large_err, reason = "the error of the service's own interface")]
     pub(super) fn wish(desk: Arc<D>, cluster: ClusterName, wish: Wish) -> Result<Self, Status> {
         let mut follow = Self::new(desk, cluster);
         let answers = follow.desk.wish(&follow.cluster, wish.clone());

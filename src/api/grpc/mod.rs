@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
 use conclave_core::{
     decide::Wish,
-    model::{Actor, ClusterDefinition, ClusterName, ServerName},
+    model::{Actor, ClusterDefinition, ClusterName, Refusal, ServerName},
     ports::ProposeError,
     state::{Command, Reply},
 };
@@ -129,7 +129,13 @@ impl<D: Desk> Admin<D> {
         self.known(&name)?;
         let wanted = (!ask.to.is_empty()).then(|| ServerName::from(ask.to.as_str()));
         let group = self.desk.group();
-        let definition = group.clusters.get(&name).map(|cluster| &cluster.definition);
+        let cluster = group.clusters.get(&name);
+        if cluster.is_some_and(|cluster| cluster.primary().is_none()) {
+            return Err(Status::failed_precondition(advice::refusal(&Refusal::NoPrimary {
+                why: "none was adopted yet".into(),
+            })));
+        }
+        let definition = cluster.map(|cluster| &cluster.definition);
         if let (Some(wanted), Some(definition)) = (&wanted, definition)
             && definition.server(wanted).is_none()
         {
@@ -324,6 +330,7 @@ impl<D: Desk> admin_server::Admin for Admin<D> {
             return seat::passed(there.failover_plan(ask).await);
         }
         let (name, wish) = self.wish(&asker, &ask)?;
+        // What a rehearsal finds is as old as the view: no ballots are asked for.
         let run = rehearse(&self.desk.snapshot().view, &name, &wish);
         let exit_code = u8::from(!run.refusals.is_empty());
         Ok(Response::new(document(&build::plan(&name, &run), exit_code)?))
@@ -352,3 +359,6 @@ impl Asker {
         Actor::Operator { name: self.name.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests;

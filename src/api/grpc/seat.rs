@@ -33,7 +33,10 @@ impl<D: Desk> Admin<D> {
         let mut unreachable = None;
         loop {
             match self.desk.leader() {
-                Some(leader) if leader.id == self.desk.me() => return Ok(Seat::Mine),
+                Some(leader) if leader.id == self.desk.me() && self.hears_quorum() => {
+                    return Ok(Seat::Mine);
+                }
+                Some(leader) if leader.id == self.desk.me() => {}
                 Some(_) if asker.is_forwarded => {
                     return Err(Status::unavailable(
                         "leadership moved to another manager meanwhile: say it again",
@@ -54,6 +57,12 @@ impl<D: Desk> Admin<D> {
         }
     }
 
+    /// A leader that a majority has not answered for long may not lead any more.
+    fn hears_quorum(&self) -> bool {
+        let status = self.desk.snapshot().raft;
+        status.voters.len() < 2 || status.quorum_ack.is_some_and(|age| age < PATIENCE)
+    }
+
     fn no_leader(&self, unreachable: Option<(u64, client::Unreachable)>) -> String {
         let status = self.desk.snapshot().raft;
         if status.group.is_none() {
@@ -66,8 +75,8 @@ impl<D: Desk> Admin<D> {
             return format!("manager {id} leads and cannot be reached from here: {}", error.why);
         }
         format!(
-            "no quorum: manager {} found no leader within {} s; {} of {} managers have to be up \
-             and reach each other",
+            "no quorum: manager {} found no leader with a majority behind it within {} s; {} of {} \
+             managers have to be up and reach each other",
             self.desk.me(),
             PATIENCE.as_secs(),
             status.voters.len() / 2 + 1,
@@ -77,7 +86,6 @@ impl<D: Desk> Admin<D> {
 }
 
 /// The leader's answer to a call that was passed on and changes something.
-#[allow(clippy::result_large_err, reason = "the error of the service's own interface")]
 pub(super) fn passed<T>(answer: Result<Response<T>, Status>) -> Result<Response<T>, Status> {
     answer.map_err(|status| match is_lost(&status) {
         true => Status::unknown(

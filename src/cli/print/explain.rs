@@ -70,7 +70,7 @@ fn refusals(what: &str, refusals: &[ReasonDocument], paint: Paint) -> String {
     }
     let mut out = format!("{}\n", paint.odd(&format!("What stands against {what}")));
     for refusal in refusals {
-        out += &reason(2, refusal);
+        out += &reason(2, "", refusal);
     }
     out
 }

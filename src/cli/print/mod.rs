@@ -75,7 +75,8 @@ fn ms(us: i64) -> String {
     let sign = if us < 0 { "-" } else { "" };
     let us = us.unsigned_abs();
     match us {
-        0..10_000 => format!("{sign}{:.1} ms", us as f64 / 1e3),
+        0 => "0 ms".into(),
+        1..10_000 => format!("{sign}{:.1} ms", us as f64 / 1e3),
         10_000..10_000_000 => format!("{sign}{} ms", us / 1000),
         10_000_000.. => format!("{sign}{:.1} s", us as f64 / 1e6),
     }
@@ -128,11 +129,11 @@ fn wrap(first: &str, indent: usize, text: &str) -> String {
     out + "\n"
 }
 
-/// A reason and its remedy, each on its own lines.
-fn reason(indent: usize, reason: &ReasonDocument) -> String {
+/// A reason and its remedy, each on its own lines; `mark` stands in front.
+fn reason(indent: usize, mark: &str, reason: &ReasonDocument) -> String {
     let pad = " ".repeat(indent);
     let text = format!("{}: {}", reason.code, reason.sentence);
-    let mut out = wrap(&pad, indent + 4, &text);
+    let mut out = wrap(&format!("{pad}{mark}"), indent + 4, &text);
     if !reason.remedy.is_empty() {
         out += &wrap(&format!("{pad}    remedy: "), indent + 12, &reason.remedy);
     }

@@ -61,7 +61,7 @@ fn times(report: &ReportDocument) -> String {
         out += &format!(", {} more until writes were possible: {} in all", span(us), span(total));
     }
     if let Some(us) = report.ended_at_us {
-        out += &format!("; over {} after the opening", span(us));
+        out += &format!("; finished {} after the opening", span(us));
     }
     out
 }
@@ -129,8 +129,7 @@ fn timeline(report: &ReportDocument, paint: Paint) -> String {
             what += &format!(" (another leader, term {})", moment.term);
         }
         term = Some(moment.term);
-        out += &paint.faint(&format!("{at:>11}"));
-        out += &wrap("  ", 13, &what);
+        out += &wrap(&format!("{}  ", paint.faint(&format!("{at:>11}"))), 15, &what);
     }
     out
 }

@@ -147,7 +147,11 @@ fn cluster(cluster: &ClusterDocument, paint: Paint) -> String {
         let minutes = cluster.interval_left_s.div_ceil(60);
         out += &format!("  last-failover interval: {minutes} min left\n");
     }
-    out + &forecasts(&cluster.forecasts, paint)
+    // While it fails over, what would happen is what happens.
+    match cluster.attempt {
+        Some(_) => out,
+        None => out + &forecasts(&cluster.forecasts, paint),
+    }
 }
 
 /// A problem with its remedy.
@@ -156,7 +160,7 @@ pub(super) fn shown_problem(problem: &ProblemDocument, paint: Paint) -> String {
         true => paint.bad("CRITICAL"),
         false => paint.odd("WARNING"),
     };
-    format!("  {word} {}", reason(4, &problem.reason).trim_start())
+    reason(2, &format!("{word} "), &problem.reason)
 }
 
 fn tree(servers: &[ServerDocument], paint: Paint) -> String {
@@ -175,7 +179,7 @@ fn tree(servers: &[ServerDocument], paint: Paint) -> String {
         let mut more = |text: &str| {
             out += &wrap(&format!("{}   ", " ".repeat(indent)), indent + 5, text);
         };
-        if server.state.chars().count() > STATE_WIDTH {
+        if server.is_reached && server.state.chars().count() > STATE_WIDTH {
             more(&server.state);
         }
         if let Some(errant) = server.errant.as_ref().filter(|errant| errant.count > 0) {
@@ -211,7 +215,8 @@ fn row(branch: &str, server: &ServerDocument) -> Vec<String> {
         (true, _, Some("source")) => "semi-sync".into(),
         (true, _, _) => String::new(),
         (false, true, Some("replica")) => "acker".into(),
-        (false, true, Some(_)) => "no acker now".into(),
+        (false, true, Some(_)) if server.role == "replica" => "no acker now".into(),
+        (false, true, Some(_)) => String::new(),
         (false, true, None) => String::new(),
         (false, false, Some("replica")) => "stray acker".into(),
         (false, false, _) => String::new(),
@@ -283,15 +288,19 @@ fn one_step(step: &StepDocument) -> String {
 pub(super) fn forecasts(forecasts: &[ForecastDocument], paint: Paint) -> String {
     let widest = forecasts.iter().map(|f| f.fault.chars().count()).max().unwrap_or(0);
     let mut out = String::new();
-    for forecast in forecasts {
+    for (at, forecast) in forecasts.iter().enumerate() {
         let gap = " ".repeat(widest - forecast.fault.chars().count() + 2);
         let head = format!("  if {}:{gap}", forecast.fault);
         match &forecast.to {
             Some(to) => out += &format!("{head}{}\n", paint.good(&format!("fails over to {to}"))),
             None => {
                 out += &format!("{head}{}\n", paint.odd("no failover, because"));
+                let next = forecasts.get(at + 1);
+                if next.is_some_and(|next| next.refusals == forecast.refusals) {
+                    continue;
+                }
                 for refusal in &forecast.refusals {
-                    out += &reason(6, refusal);
+                    out += &reason(6, "", refusal);
                 }
             }
         }
