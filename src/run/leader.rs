@@ -206,7 +206,11 @@ impl Loop {
                 Err(ProposeError::Rejected(rejection)) => {
                     tracing::warn!(command = code, %rejection, "rejected");
                 }
-                Err(error @ (ProposeError::NotLeader | ProposeError::Unknown(_))) => {
+                Err(
+                    error @ (ProposeError::NotLeader
+                    | ProposeError::NoQuorum
+                    | ProposeError::Unknown(_)),
+                ) => {
                     tracing::warn!(command = code, %error, "not agreed");
                 }
             }

@@ -413,6 +413,11 @@ impl Live {
         for (name, cluster) in &frame.group.clusters {
             let seen = inner.clusters.entry(name.clone()).or_insert_with(|| Seen::new(now));
             let doubt = seen.trouble(now).map(|since| now.since(since));
+            if seen.wisher.as_ref().is_some_and(mpsc::UnboundedSender::is_closed) {
+                // Whoever asked has gone away; the next one must not wait for them.
+                seen.wisher = None;
+                seen.view.wish = None;
+            }
             if doubt.is_none() && seen.view.wish.is_none() {
                 seen.view.asked_at = None;
             }

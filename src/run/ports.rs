@@ -35,9 +35,9 @@ pub async fn propose(node: &Node, command: Command) -> Result<Reply, ProposeErro
         Ok(Reply::Rejected { rejection }) => Err(ProposeError::Rejected(rejection)),
         Ok(reply) => Ok(reply),
         Err(raft::ProposeError::NotLeader { .. }) => Err(ProposeError::NotLeader),
+        Err(raft::ProposeError::NoQuorum) => Err(ProposeError::NoQuorum),
         Err(
-            error @ (raft::ProposeError::NoQuorum
-            | raft::ProposeError::TooLarge { .. }
+            error @ (raft::ProposeError::TooLarge { .. }
             | raft::ProposeError::Unknown { .. }
             | raft::ProposeError::Fatal { .. }),
         ) => Err(ProposeError::Unknown(error.to_string())),

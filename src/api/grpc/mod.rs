@@ -117,6 +117,7 @@ impl<D: Desk> Admin<D> {
             Err(ProposeError::NotLeader) => Err(Status::unavailable(
                 "nothing was changed: leadership moved to another manager; say it again",
             )),
+            Err(error @ ProposeError::NoQuorum) => Err(Status::unavailable(error.to_string())),
             Err(ProposeError::Unknown(why)) => Err(Status::unknown(format!(
                 "it may or may not have been done: {why}; look at conclave status before you say \
                  it again"

@@ -29,7 +29,9 @@ pub fn refusals(view: &View, name: &ClusterName, wish: Option<&Wish>) -> Vec<Ref
     let mut out = own_doubts(view);
     out.extend(dead(cluster, seen, wish));
     out.extend(agreed(view, cluster, seen, wish));
-    out.extend(feasible(view, cluster, seen, Fault::Process, wish));
+    if cluster.primary().is_some() {
+        out.extend(feasible(view, cluster, seen, Fault::Process, wish));
+    }
     out
 }
 

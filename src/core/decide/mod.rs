@@ -180,7 +180,8 @@ fn answer_wish(
     let refusals = gate::refusals(view, name, Some(wish));
     let asked_for = seen.asked_at.map_or(Micros(0), |at| view.now.since(at));
     let all_answered = seen.tally.as_ref().is_some_and(|t| t.ballots.len() >= t.voters.len());
-    let is_busy = cluster.attempt.is_some();
+    // Without a primary there is nobody to ask about.
+    let is_busy = cluster.attempt.is_some() || cluster.primary().is_none();
     if refusals.is_empty() || !(is_busy || all_answered || asked_for >= WISH_PATIENCE) {
         return None;
     }

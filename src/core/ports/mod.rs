@@ -227,6 +227,9 @@ pub enum ProposeError {
     /// This manager does not lead; nothing was changed.
     #[error("this manager is not the leader")]
     NotLeader,
+    /// This manager leads but hears no majority; nothing was changed.
+    #[error("no majority of the managers can be reached: nothing can be decided")]
+    NoQuorum,
     /// It may still be committed.
     #[error("no majority answered in time: {0}")]
     Unknown(String),
