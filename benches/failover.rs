@@ -137,9 +137,20 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let executed = primary.sql_value("SELECT @@global.gtid_executed")?;
     let mut lost = 0;
     for server in lab.servers() {
-        let wait = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', 30)");
-        server.sql_within(SOON, &wait)?;
-        lost = lost.max(lost_acked(&history, &server)?.len());
+        let wait = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', 180)");
+        // A server that was made new just now has everything to fetch.
+        let waited = server.sql_within(Duration::from_secs(200), &wait)?;
+        if waited != [["0"]] {
+            bail!("{} did not catch up within 180 s: no verdict ({waited:?})", server.name());
+        }
+        let missing = lost_acked(&history, &server)?;
+        if !missing.is_empty() {
+            let (from, to) = (missing[0], missing[missing.len() - 1]);
+            let count = missing.len();
+            eprintln!("{}: {count} missing, {from} to {to}", server.name());
+            eprintln!("{}", group.last_words());
+        }
+        lost = lost.max(missing.len());
     }
     let mut totals: Vec<f64> = runs.iter().map(|run| run.total_ms).collect();
     totals.sort_by(f64::total_cmp);
