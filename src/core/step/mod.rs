@@ -12,7 +12,7 @@ use goal::Next;
 
 use crate::{
     decide::StepOrder,
-    model::{GtidSet, Micros, Mono, ServerFacts, ServerName, StepEvidence, StepKind, StepOutcome},
+    model::{Micros, Mono, ServerFacts, ServerName, StepEvidence, StepKind, StepOutcome},
     ports::{
         Certainty, Clock, Consensus, Mysql, PortError, Ports, ProposeError, Remote, RemoteCommand,
         Session,
