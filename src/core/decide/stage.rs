@@ -7,7 +7,7 @@ use crate::{
     model::{
         Attempt, Election, GtidSet, LinkOptions, Mode, Regime, ServerName, StepEvidence, StepKind,
     },
-    state::{ClusterState, Planned},
+    state::{ClusterState, Planned, Standing},
 };
 
 fn planned(target: &ServerName, goal: StepKind) -> Planned {
@@ -112,9 +112,13 @@ pub fn promote(cluster: &ClusterState, view: &ClusterView, election: &Election) 
     out
 }
 
-/// Repoint: everybody else who was frozen.
+/// Repoint: every other member that was frozen. Who waits for readmission goes on waiting.
 pub fn repoint(cluster: &ClusterState, view: &ClusterView, election: &Election) -> Vec<Planned> {
-    let rest = election.recruits.iter();
+    let is_member = |name: &ServerName| {
+        let member = cluster.members.get(name);
+        member.is_some_and(|member| member.standing == Standing::Member)
+    };
+    let rest = election.recruits.iter().filter(|name| is_member(name));
     let rest = rest.filter(|name| **name != election.candidate && !election.ackers.contains(*name));
     rest.map(|name| planned(name, follow(cluster, view, &election.candidate, false))).collect()
 }

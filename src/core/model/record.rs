@@ -368,6 +368,27 @@ impl Stage {
         }
     }
 
+    /// Whether a step with this goal may begin in this stage. One that comes late, from a leader
+    /// that was overtaken, must not: nobody would put right again what it does.
+    pub fn allows(&self, goal: &StepKind) -> bool {
+        let is_forward = !matches!(self, Stage::Undo { .. });
+        match goal {
+            StepKind::StopReceiver => *self == Stage::Freeze,
+            StepKind::Fence { .. } => is_forward,
+            StepKind::CatchUp { .. } | StepKind::Apply { .. } => {
+                matches!(self, Stage::Recover { .. })
+            }
+            StepKind::Detach | StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } => {
+                matches!(self, Stage::Promote { .. })
+            }
+            StepKind::Follow { .. } => {
+                matches!(self, Stage::Promote { .. } | Stage::Repoint { .. })
+            }
+            StepKind::ResumeReceiver | StepKind::Wake => !is_forward,
+            StepKind::DropVips { .. } | StepKind::MakeReadOnly => false,
+        }
+    }
+
     /// Entry 9, once passed.
     pub fn entry_nine(&self) -> Option<&EntryNine> {
         match self {

@@ -251,6 +251,12 @@ impl ClusterState {
         if step.epoch != epoch {
             return Err(Rejection::WrongEpoch { wanted: step.epoch, found: epoch });
         }
+        if let Some(attempt) = &self.attempt
+            && let Some(record) = attempt.step(step)
+            && !attempt.stage.allows(&record.goal)
+        {
+            return Err(wrong_stage(attempt, "this step has its place in another stage"));
+        }
         let record = self.step_mut(step).ok_or_else(|| wrong("not planned".into()))?;
         if let Some(run) = record.runs.last().filter(|run| run.term > term) {
             return Err(Rejection::StaleTerm { found: term.0, newest: run.term.0 });
@@ -414,6 +420,18 @@ impl ClusterState {
             }
             Stage::Undo { .. } => return Err(wrong_stage(attempt, "it is being undone already")),
         }
+        // A stop that began after this was proposed would never be put back.
+        let is_resumed = |name: &ServerName| {
+            steps.iter().any(|s| s.target == *name && s.goal == StepKind::ResumeReceiver)
+        };
+        let mut begun = attempt
+            .steps
+            .iter()
+            .filter(|step| step.goal == StepKind::StopReceiver && !step.runs.is_empty());
+        if let Some(step) = begun.find(|step| !is_resumed(&step.target)) {
+            let why = format!("the receiver of {} may be stopped and is not resumed", step.target);
+            return Err(Rejection::WrongStage { why });
+        }
         attempt.enter(Stage::Undo { why }, at_us, term);
         self.plan(steps)
     }
@@ -440,25 +458,31 @@ impl ClusterState {
         };
         attempt.marks.push(Mark { what: what.into(), at_us, term });
         attempt.outcome = Some(outcome.clone());
-        if let (Outcome::Promoted { left_behind }, Some(new)) = (&outcome, self.regimes.pop()) {
-            let replaced = self.regimes.drain(..).map(|regime| regime.primary);
-            let formers: Vec<_> = replaced.filter(|name| *name != new.primary).collect();
-            for name in formers.iter().chain(left_behind) {
-                let fenced = |step: &StepRecord| {
-                    matches!(step.goal, StepKind::Fence { .. }) && step.target == *name
-                };
-                let steps = self.attempt.iter().flat_map(|attempt| &attempt.steps);
-                let vips_dropped = steps.clone().any(|step| fenced(step) && step.met().is_some());
-                if let Some(member) = self.members.get_mut(name) {
-                    member.standing = Standing::Former { vips_dropped };
-                }
-            }
-            self.regimes.push(new);
+        if let Outcome::Promoted { left_behind } = &outcome {
+            self.establish(left_behind);
         }
         if let Some(closed) = self.attempt.take() {
             self.remember(closed);
         }
         Ok(Reply::Ok)
+    }
+
+    /// Only the newest regime is left; whoever is not behind it waits for readmission.
+    fn establish(&mut self, left_behind: &BTreeSet<ServerName>) {
+        let Some(new) = self.regimes.pop() else { return };
+        let replaced = self.regimes.drain(..).map(|regime| regime.primary);
+        let replaced: BTreeSet<_> = replaced.filter(|name| *name != new.primary).collect();
+        for name in replaced.union(left_behind) {
+            let steps = self.attempt.iter().flat_map(|attempt| &attempt.steps);
+            let mut fences = steps
+                .filter(|step| matches!(step.goal, StepKind::Fence { .. }) && step.target == *name);
+            let vips_dropped = fences.any(|step| step.met().is_some());
+            let Some(member) = self.members.get_mut(name) else { continue };
+            if replaced.contains(name) || member.standing == Standing::Member {
+                member.standing = Standing::Former { vips_dropped };
+            }
+        }
+        self.regimes.push(new);
     }
 
     fn plan_chore(&mut self, epoch: Epoch, planned: Planned) -> Applied {
