@@ -101,7 +101,8 @@ impl Group {
             actor: ann(),
         };
         assert_eq!(group.apply(define), Reply::Version { version: 1 });
-        let adopt = Command::Adopt { cluster: "app1".into(), primary: name(1), uuids };
+        let (cluster, primary, executed) = ("app1".into(), name(1), run(1, 5));
+        let adopt = Command::Adopt { cluster, primary, executed, uuids };
         assert_eq!(group.apply(adopt), Reply::Ok);
         group
     }

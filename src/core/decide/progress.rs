@@ -331,6 +331,7 @@ pub fn order(
         record: step.clone(),
         place: place(cluster, &step.target)?,
         others: others.collect(),
+        primary: cluster.primary().cloned(),
         revoked: revoked.map(|regime| regime.primary.clone()).collect(),
         deadline: cluster.definition.policy.step_deadline_ms.into(),
         opened_at: seen.opened_at,

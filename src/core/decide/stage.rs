@@ -14,13 +14,15 @@ fn planned(target: &ServerName, goal: StepKind) -> Planned {
     Planned { target: target.clone(), goal }
 }
 
-/// Freeze: stop every receiver, fence every server that is or may be primary.
+/// Freeze: stop every receiver, fence every server that is or may be primary. One that an earlier
+/// attempt has covered is revoked for good already.
 pub fn freeze(cluster: &ClusterState) -> Vec<Planned> {
     let primaries: BTreeSet<_> = cluster.regimes.iter().map(|regime| &regime.primary).collect();
     let replicas = cluster.definition.servers.iter().filter(|s| !primaries.contains(&s.name));
     let stops = replicas.map(|server| planned(&server.name, StepKind::StopReceiver));
-    let reachable = primaries
-        .iter()
+    let open = cluster.regimes.iter().filter(|regime| regime.closed_with.is_none());
+    let reachable = open
+        .map(|regime| &regime.primary)
         .filter(|name| cluster.definition.server(name).is_some_and(|server| server.ssh.is_some()));
     let fences = reachable.map(|name| planned(name, StepKind::Fence { vips: cluster.vips() }));
     stops.chain(fences).collect()
@@ -128,7 +130,7 @@ pub fn undo(cluster: &ClusterState, attempt: &Attempt) -> Vec<Planned> {
     let stopped = attempt
         .steps
         .iter()
-        .filter(|step| step.goal == StepKind::StopReceiver && !step.runs.is_empty());
+        .filter(|step| step.goal == StepKind::StopReceiver && step.may_have_acted());
     let resumes = stopped.map(|step| planned(&step.target, StepKind::ResumeReceiver));
     let waits = |regime: &&Regime| regime.acks > 0;
     let primary = cluster.regimes.last().filter(waits);

@@ -22,6 +22,11 @@ pub struct Regime {
     /// How many acknowledgements a commit needs; never larger than the real number. Zero:
     /// replication is asynchronous.
     pub acks: u32,
+    /// What the primary had executed when it was established: acknowledged before its time, so
+    /// that no acknowledgement of its own tells who has it.
+    pub base: GtidSet,
+    /// Applications were let in since it was established.
+    pub is_open: bool,
     /// Members of `ackers` whose receivers an earlier attempt stopped for good.
     pub recruited: BTreeSet<ServerName>,
     /// Set once this regime was covered by an earlier attempt: everything it can have
@@ -279,6 +284,12 @@ impl StepRecord {
     /// The evidence that the goal was met in the last run.
     pub fn met(&self) -> Option<&StepEvidence> {
         self.outcome().and_then(StepOutcome::evidence)
+    }
+
+    /// A run of it may have changed something. One that found its goal met has not.
+    pub fn may_have_acted(&self) -> bool {
+        let found = |run: &StepRun| matches!(run.outcome, Some(StepOutcome::FoundDone { .. }));
+        self.runs.len() >= Self::RUNS || self.runs.iter().any(|run| !found(run))
     }
 
     /// The last run ended without meeting the goal.

@@ -30,8 +30,8 @@ impl GroupState {
                 self.cluster_mut(&cluster)?.pause = None;
                 Ok(Reply::Ok)
             }
-            Command::Adopt { cluster, primary, uuids } => {
-                self.cluster_mut(&cluster)?.adopt(primary, uuids)
+            Command::Adopt { cluster, primary, executed, uuids } => {
+                self.cluster_mut(&cluster)?.adopt(primary, executed, uuids)
             }
             Command::Identify { cluster, uuids } => self.cluster_mut(&cluster)?.identify(uuids),
             Command::OpenAttempt { cluster, expected, opening, steps } => {
@@ -145,6 +145,7 @@ impl ClusterState {
     fn adopt(
         &mut self,
         primary: ServerName,
+        base: GtidSet,
         uuids: std::collections::BTreeMap<ServerName, String>,
     ) -> Applied {
         if let Some(known) = self.primary() {
@@ -165,6 +166,8 @@ impl ClusterState {
             epoch: self.epoch,
             ackers,
             acks,
+            base,
+            is_open: true,
             recruited: BTreeSet::new(),
             closed_with: None,
         }];
@@ -312,8 +315,12 @@ impl ClusterState {
         run.outcome = Some(outcome);
         run.took_us = took_us;
         run.ended_at_us = at_us;
+        let (target, goal) = (record.target.clone(), record.goal.clone());
+        if is_met && matches!(goal, StepKind::OpenForWrites { .. }) {
+            let open = self.regimes.last_mut().filter(|regime| regime.primary == target);
+            open.into_iter().for_each(|regime| regime.is_open = true);
+        }
         if is_chore && is_met {
-            let (target, goal) = (record.target.clone(), record.goal.clone());
             self.chores.remove(&target);
             if let Some(member) = self.members.get_mut(&target) {
                 member.chore_done(&goal);
@@ -369,6 +376,8 @@ impl ClusterState {
             epoch,
             ackers: entry.election.ackers.clone(),
             acks: entry.election.acks,
+            base: entry.executed.clone(),
+            is_open: false,
             recruited: BTreeSet::new(),
             closed_with: None,
         };
@@ -427,7 +436,7 @@ impl ClusterState {
         let mut begun = attempt
             .steps
             .iter()
-            .filter(|step| step.goal == StepKind::StopReceiver && !step.runs.is_empty());
+            .filter(|step| step.goal == StepKind::StopReceiver && step.may_have_acted());
         if let Some(step) = begun.find(|step| !is_resumed(&step.target)) {
             let why = format!("the receiver of {} may be stopped and is not resumed", step.target);
             return Err(Rejection::WrongStage { why });
@@ -458,8 +467,15 @@ impl ClusterState {
         };
         attempt.marks.push(Mark { what: what.into(), at_us, term });
         attempt.outcome = Some(outcome.clone());
-        if let Outcome::Promoted { left_behind } = &outcome {
-            self.establish(left_behind);
+        match &outcome {
+            Outcome::Promoted { left_behind } => self.establish(left_behind),
+            Outcome::Aborted { .. } | Outcome::Superseded { .. } => {
+                if self.regimes.len() > 1 {
+                    // The failover that this attempt was to supersede was not completed.
+                    self.last_failover = None;
+                }
+                self.establish(&BTreeSet::new());
+            }
         }
         if let Some(closed) = self.attempt.take() {
             self.remember(closed);
@@ -467,7 +483,8 @@ impl ClusterState {
         Ok(Reply::Ok)
     }
 
-    /// Only the newest regime is left; whoever is not behind it waits for readmission.
+    /// Only the newest regime is left: the older ones are revoked for good. Whoever is not behind
+    /// it waits for readmission.
     fn establish(&mut self, left_behind: &BTreeSet<ServerName>) {
         let Some(new) = self.regimes.pop() else { return };
         let replaced = self.regimes.drain(..).map(|regime| regime.primary);

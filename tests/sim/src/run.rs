@@ -42,7 +42,7 @@ impl Run {
         run.world(|world| world.trace = setup.trace.then(Vec::new));
         run.world(World::start_servers);
         for id in 1..=setup.managers {
-            run.ctx.run_manager(id);
+            run.world(|world| world.run_manager(id));
         }
         run.executor.sim().spawn(Owner::WORLD, run.ctx.clone().keep_group());
         run.executor.sim().spawn(Owner::WORLD, watch(run.ctx.clone()));

@@ -60,6 +60,13 @@ impl Setup {
         Self { trace: true, ..self }
     }
 
+    /// One server is preferred as candidate.
+    #[must_use]
+    pub fn prefer(mut self, ix: usize) -> Self {
+        self.definition.servers[ix].promotion = PromotionRule::Prefer;
+        self
+    }
+
     /// Another policy.
     #[must_use]
     pub fn policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {

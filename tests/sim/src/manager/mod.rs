@@ -19,7 +19,7 @@ use conclave_core::{
 
 use crate::{
     clock::{Micros, Owner, Sim},
-    world::{Ctx, World},
+    world::World,
 };
 
 /// How long a report of trouble counts.
@@ -283,7 +283,17 @@ impl World {
         manager.awake_at = now;
         manager.pings = PingHistory::new(now);
         self.note(|_| format!("FAULT manager {id} is started again"));
-        self.ctx().run_manager(id);
+        self.run_manager(id);
+    }
+
+    /// Starts all loops of a manager.
+    pub fn run_manager(&mut self, id: u64) {
+        let (owner, ctx) = (self.managers[&id].owner, self.ctx());
+        self.sim.spawn(owner, ctx.clone().ping_loop(id));
+        for ix in 0..self.servers.len() {
+            self.sim.spawn(owner, ctx.clone().look_loop(id, ix));
+        }
+        self.sim.spawn(owner, ctx.tick_loop(id));
     }
 
     /// Starts a killed manager after a while, as a service manager does.
@@ -305,20 +315,5 @@ impl World {
             ctx.world().note(|_| format!("FAULT manager {id} goes on"));
             ctx.sim.resume(owner);
         });
-    }
-}
-
-impl Ctx {
-    /// Starts all loops of a manager.
-    pub fn run_manager(&self, id: u64) {
-        let (owner, servers) = {
-            let world = self.world();
-            (world.managers[&id].owner, world.servers.len())
-        };
-        self.sim.spawn(owner, self.clone().ping_loop(id));
-        for ix in 0..servers {
-            self.sim.spawn(owner, self.clone().look_loop(id, ix));
-        }
-        self.sim.spawn(owner, self.clone().tick_loop(id));
     }
 }
