@@ -264,7 +264,9 @@ impl ClusterState {
         if let Some(run) = record.runs.last().filter(|run| run.term > term) {
             return Err(Rejection::StaleTerm { found: term.0, newest: run.term.0 });
         }
-        if record.met().is_some() {
+        // An acker may be lost again before the candidate is opened: it is brought back.
+        let is_repeatable = matches!(record.goal, StepKind::Follow { .. });
+        if record.met().is_some() && !is_repeatable {
             return Err(wrong("its goal was met already".into()));
         }
         record.runs.push(StepRun {

@@ -104,6 +104,11 @@ impl Consensus {
         leaders.max_by_key(|(_, voter)| voter.term).map(|(id, _)| *id)
     }
 
+    /// Entries agreed on.
+    pub fn entries(&self) -> u64 {
+        self.agreed.len() as u64
+    }
+
     fn majority(&self) -> usize {
         self.voters.len() / 2 + 1
     }
