@@ -6,6 +6,8 @@
 //! Start reading at [`decide::tick`]; then [`state::GroupState::apply`]; then [`step::run`].
 
 pub mod decide;
+#[cfg(test)]
+mod fixture;
 pub mod model;
 pub mod ports;
 pub mod state;

@@ -159,7 +159,8 @@ fn errants(
         let look = view.observations.get(*name)?;
         Some(&look.seen.as_ref().ok()?.executed)
     });
-    let known = seen_on_primaries.fold(GtidSet::empty(), |sum, set| sum.union(set));
+    let bases = cluster.regimes.iter().map(|regime| &regime.base);
+    let known = seen_on_primaries.chain(bases).fold(GtidSet::empty(), |sum, set| sum.union(set));
     let mut out = BTreeMap::new();
     for (name, set) in received {
         let others = received.iter().filter(|(other, _)| *other != name);

@@ -19,13 +19,15 @@ pub fn is_revoked(regime: &Regime, recruits: &BTreeSet<ServerName>) -> bool {
 /// Whether `recruits`, who together received `received`, hold all that the regime's primary can
 /// have acknowledged.
 ///
-/// A regime that an earlier attempt covered already is held if what it was closed with is.
+/// Counting tells of the regime's own commits only: what its primary had before it was established
+/// must be there, too. A regime that an earlier attempt covered already is held if what it was
+/// closed with is.
 pub fn is_covered(regime: &Regime, recruits: &BTreeSet<ServerName>, received: &GtidSet) -> bool {
     if let Some(closed_with) = &regime.closed_with {
         return closed_with.is_subset(received);
     }
     let left = regime.ackers.iter().filter(|name| !recruits.contains(*name)).count();
-    regime.acks > 0 && left < regime.acks as usize
+    regime.acks > 0 && left < regime.acks as usize && regime.base.is_subset(received)
 }
 
 #[cfg(test)]
@@ -43,6 +45,8 @@ mod tests {
             epoch: Epoch(1),
             ackers: names(ackers),
             acks,
+            base: GtidSet::empty(),
+            is_open: true,
             recruited: BTreeSet::new(),
             closed_with: None,
         }
@@ -67,6 +71,16 @@ mod tests {
     fn asynchronous_replication_is_never_revoked_or_covered_by_counting() {
         assert!(!is_revoked(&regime(&[], 0), &names(&["db2"])));
         assert!(!is_covered(&regime(&[], 0), &names(&["db2"]), &GtidSet::empty()));
+    }
+
+    #[test]
+    fn what_the_primary_had_before_its_time_must_be_held_too() {
+        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let mut regime = regime(&["db2", "db3"], 1);
+        regime.base = GtidSet::run(uuid, 1, 9);
+        let recruits = names(&["db2", "db3"]);
+        assert!(!is_covered(&regime, &recruits, &GtidSet::run(uuid, 1, 8)));
+        assert!(is_covered(&regime, &recruits, &GtidSet::run(uuid, 1, 9)));
     }
 
     #[test]

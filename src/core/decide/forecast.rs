@@ -61,7 +61,7 @@ pub fn rank(
 ) -> Option<candidate::Field> {
     let (cluster, seen) = view.cluster(name)?;
     let mut reached = seen.reached(view.now, FRESH);
-    reached.retain(|server| cluster.primary() != Some(server));
+    reached.retain(|server| !cluster.is_primary(server));
     let received = reached
         .into_iter()
         .filter_map(|s| Some((s.clone(), seen.facts(&s, view.now, FRESH)?.received())))
@@ -79,7 +79,7 @@ pub fn dry_run(view: &View, name: &ClusterName, wish: &Wish) -> DryRun {
         && let Some(best) = &field.best
     {
         let mut recruits = seen.reached(view.now, FRESH);
-        recruits.retain(|server| cluster.primary() != Some(server));
+        recruits.retain(|server| !cluster.is_primary(server));
         let election = Election {
             candidate: best.clone(),
             donor: None,

@@ -140,7 +140,7 @@ pub fn feasible(
     };
     let mut out = Vec::new();
     let mut reached = seen.reached(view.now, FRESH);
-    reached.retain(|name| *name != regime.primary);
+    reached.retain(|name| !cluster.is_primary(name));
     let received: BTreeMap<ServerName, GtidSet> = reached
         .iter()
         .filter_map(|name| Some((name.clone(), seen.facts(name, view.now, FRESH)?.received())))

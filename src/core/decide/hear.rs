@@ -70,7 +70,8 @@ impl Tracker {
             Receiver::On => {
                 let age = now.since(self.moved.unwrap_or(now));
                 // Two periods, plus the pause between our own looks.
-                let patience = Micros::from(policy.heartbeat_ms).0 * 2;
+                let patience = Micros::from(policy.heartbeat_ms).0 * 2
+                    + Micros::from(policy.watch_interval_ms).0;
                 match age.0 < patience {
                     true => Hearing::Hears { age },
                     false => Hearing::Silent { age },

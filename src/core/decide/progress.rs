@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 
 use super::{
     candidate, coverage, stage,
-    view::{ClusterView, Move, StepOrder, View, place},
+    view::{ClusterView, FRESH, Move, StepOrder, View, place},
 };
 use crate::{
     model::{
-        Attempt, Election, GtidSet, Micros, Mode, Mono, Outcome, ServerName, Stage, StepEvidence,
-        StepKind, StepRecord, Term, Token,
+        Attempt, Election, GtidSet, Micros, Mode, Mono, Outcome, Receiver, ServerName, Stage,
+        StepEvidence, StepKind, StepRecord, Term, Token,
     },
     state::{ClusterState, Command},
 };
@@ -175,14 +175,34 @@ impl Case<'_> {
                 at_us: self.at(),
             })];
         }
-        let connected = followers().filter(|step| step.met().is_some()).count();
+        let is_lost = |step: &&StepRecord| !is_open && self.is_lost(step, &election.candidate);
+        let is_there = |step: &&StepRecord| step.met().is_some() && !is_lost(step);
+        let connected = followers().filter(is_there).count();
         let may_open =
             detach().all(|step| step.met().is_some()) && connected >= election.acks as usize;
         let mut wanted: Vec<&StepRecord> = detach().chain(followers()).collect();
         wanted.extend(self.steps(|goal| matches!(goal, StepKind::Fence { .. })));
         wanted.extend(opens().filter(|_| may_open));
         wanted.extend(vips().filter(|_| is_open));
-        wanted.into_iter().filter_map(|step| self.run(step)).collect()
+        let again = followers().filter(is_lost).filter_map(|step| self.run_again(step));
+        again.chain(wanted.into_iter().filter_map(|step| self.run(step))).collect()
+    }
+
+    /// An acker that followed the candidate, as was read back, and does so no more.
+    fn is_lost(&self, step: &StepRecord, candidate: &ServerName) -> bool {
+        let look = self.seen.observations.get(&step.target);
+        let since = self.seen.ended.get(&step.id).copied().unwrap_or_default();
+        let source = self.cluster.definition.server(candidate);
+        let Some((look, source)) = look.filter(|look| look.at >= since).zip(source) else {
+            return false;
+        };
+        let Some(facts) = self.seen.facts(&step.target, self.view.now, FRESH) else { return false };
+        let follows = facts.replica.as_ref().is_some_and(|replica| {
+            let is_of =
+                (&*replica.source_host, replica.source_port) == (&*source.host, source.port);
+            is_of && replica.receiver != Receiver::Off
+        });
+        step.met().is_some() && look.seen.is_ok() && !follows
     }
 
     fn repoint(&self, election: &Election) -> Vec<Move> {
@@ -230,6 +250,13 @@ impl Case<'_> {
     /// An order to run this step now, unless it is met, running, or failed a moment ago.
     fn run(&self, step: &StepRecord) -> Option<Move> {
         order(self.view, self.cluster, self.seen, step, self.term, RETRY)
+    }
+
+    /// An order to run a step again whose goal was met and is so no more.
+    fn run_again(&self, step: &StepRecord) -> Option<Move> {
+        let is_running = self.seen.running.contains_key(&step.id);
+        let order = || step_order(self.cluster, self.seen, step, self.term);
+        (!is_running).then(order).flatten()
     }
 
     fn fence(&self, fences: &[&StepRecord]) -> Fence {
@@ -321,6 +348,15 @@ pub fn order(
     if step.met().is_some() || seen.running.contains_key(&step.id) || ended.is_some_and(rests) {
         return None;
     }
+    step_order(cluster, seen, step, term)
+}
+
+fn step_order(
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    step: &StepRecord,
+    term: Term,
+) -> Option<Move> {
     let servers = cluster.definition.servers.iter().map(|server| &server.name);
     let others = servers
         .filter(|name| **name != step.target)
@@ -331,6 +367,7 @@ pub fn order(
         record: step.clone(),
         place: place(cluster, &step.target)?,
         others: others.collect(),
+        primary: cluster.primary().cloned(),
         revoked: revoked.map(|regime| regime.primary.clone()).collect(),
         deadline: cluster.definition.policy.step_deadline_ms.into(),
         opened_at: seen.opened_at,

@@ -7,20 +7,22 @@ use crate::{
     model::{
         Attempt, Election, GtidSet, LinkOptions, Mode, Regime, ServerName, StepEvidence, StepKind,
     },
-    state::{ClusterState, Planned},
+    state::{ClusterState, Planned, Standing},
 };
 
 fn planned(target: &ServerName, goal: StepKind) -> Planned {
     Planned { target: target.clone(), goal }
 }
 
-/// Freeze: stop every receiver, fence every server that is or may be primary.
+/// Freeze: stop every receiver, fence every server that is or may be primary. One that an earlier
+/// attempt has covered is revoked for good already.
 pub fn freeze(cluster: &ClusterState) -> Vec<Planned> {
     let primaries: BTreeSet<_> = cluster.regimes.iter().map(|regime| &regime.primary).collect();
     let replicas = cluster.definition.servers.iter().filter(|s| !primaries.contains(&s.name));
     let stops = replicas.map(|server| planned(&server.name, StepKind::StopReceiver));
-    let reachable = primaries
-        .iter()
+    let open = cluster.regimes.iter().filter(|regime| regime.closed_with.is_none());
+    let reachable = open
+        .map(|regime| &regime.primary)
         .filter(|name| cluster.definition.server(name).is_some_and(|server| server.ssh.is_some()));
     let fences = reachable.map(|name| planned(name, StepKind::Fence { vips: cluster.vips() }));
     stops.chain(fences).collect()
@@ -112,9 +114,13 @@ pub fn promote(cluster: &ClusterState, view: &ClusterView, election: &Election) 
     out
 }
 
-/// Repoint: everybody else who was frozen.
+/// Repoint: every other member that was frozen. Who waits for readmission goes on waiting.
 pub fn repoint(cluster: &ClusterState, view: &ClusterView, election: &Election) -> Vec<Planned> {
-    let rest = election.recruits.iter();
+    let is_member = |name: &ServerName| {
+        let member = cluster.members.get(name);
+        member.is_some_and(|member| member.standing == Standing::Member)
+    };
+    let rest = election.recruits.iter().filter(|name| is_member(name));
     let rest = rest.filter(|name| **name != election.candidate && !election.ackers.contains(*name));
     rest.map(|name| planned(name, follow(cluster, view, &election.candidate, false))).collect()
 }
@@ -124,7 +130,7 @@ pub fn undo(cluster: &ClusterState, attempt: &Attempt) -> Vec<Planned> {
     let stopped = attempt
         .steps
         .iter()
-        .filter(|step| step.goal == StepKind::StopReceiver && !step.runs.is_empty());
+        .filter(|step| step.goal == StepKind::StopReceiver && step.may_have_acted());
     let resumes = stopped.map(|step| planned(&step.target, StepKind::ResumeReceiver));
     let waits = |regime: &&Regime| regime.acks > 0;
     let primary = cluster.regimes.last().filter(waits);

@@ -7,10 +7,11 @@ use super::{
 };
 use crate::{
     model::{
-        Applier, ClusterName, GtidSet, Micros, Mode, Mono, Receiver, RestartPolicy, ServerFacts,
-        ServerName, StepKind, Term,
+        Applier, ClusterName, GtidSet, Micros, Mode, Mono, Outcome, Receiver, RestartPolicy,
+        ServerFacts, ServerName, StepKind, Term,
     },
     state::{ClusterState, Command, Member, Planned, Standing},
+    step::goal::is_fatal,
 };
 
 /// Pause before a failed chore is tried again.
@@ -19,7 +20,8 @@ const RETRY: Micros = Micros(3_000_000);
 /// A replica that lags more than this is no home for readers.
 const READER_LAG_SECONDS: u64 = 30;
 
-/// A primary younger than this that is read-only was restarted, if nobody saw it before.
+/// A server younger than this was restarted: a primary that is read-only, if nobody saw it before;
+/// a replica whose threads are off.
 const YOUNG_SECONDS: u64 = 600;
 
 /// Moves for a cluster without an open attempt.
@@ -82,7 +84,9 @@ fn adopt(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Option<Move
         .observations
         .iter()
         .filter_map(|(name, look)| Some((name.clone(), look.seen.as_ref().ok()?.uuid.clone())));
-    Some(propose(Command::Adopt { cluster: name(cluster), primary, uuids: uuids.collect() }))
+    let executed = seen.facts(&primary, view.now, FRESH)?.executed.clone();
+    let (cluster, uuids) = (name(cluster), uuids.collect());
+    Some(propose(Command::Adopt { cluster, primary, executed, uuids }))
 }
 
 fn identify(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Option<Move> {
@@ -147,12 +151,18 @@ fn wanted(
         let goal = goal.or_else(|| reader_goal(view, cluster, seen, server));
         return goal.map(Wanted::Step);
     }
+    // Begun and not ended, its server may be cut off from its clients: it is ended first.
+    let is_half_harmless = cluster.chores.get(server).is_some_and(|chore| {
+        chore.goal == StepKind::MakeReadOnly && !chore.runs.is_empty() && facts.offline
+    });
+    if facts.is_writable() || is_half_harmless {
+        return Some(Wanted::Step(StepKind::MakeReadOnly));
+    }
     match &member.standing {
-        Standing::Member if facts.is_writable() => Some(Wanted::Step(StepKind::MakeReadOnly)),
-        Standing::Quarantined { .. } if facts.is_writable() => {
-            Some(Wanted::Step(StepKind::MakeReadOnly))
+        Standing::Member => {
+            let astray = stray(view, cluster, seen, primary, (server, facts));
+            astray.or_else(|| reader_goal(view, cluster, seen, server).map(Wanted::Step))
         }
-        Standing::Member => reader_goal(view, cluster, seen, server).map(Wanted::Step),
         // Rebuilt, or its transactions have found their way into the primary.
         Standing::Quarantined { .. } => former(view, cluster, seen, primary, (server, facts), true)
             .filter(|wanted| matches!(wanted, Wanted::Step(_))),
@@ -162,7 +172,82 @@ fn wanted(
     }
 }
 
-/// A former primary: read-only first, its addresses gone, then a replica if it is clean.
+/// A member that does not replicate as it should: after its restart, which leaves it without
+/// threads, after an undone attempt, or because the definition changed. Pausing the cluster keeps
+/// it as it is.
+fn stray(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    primary: &ServerName,
+    (server, facts): (&ServerName, &ServerFacts),
+) -> Option<Wanted> {
+    let source = cluster.definition.server(primary)?;
+    let is_astray = match &facts.replica {
+        None => true,
+        Some(replica) => {
+            let is_behind_it =
+                (&*replica.source_host, replica.source_port) == (&*source.host, source.port);
+            let is_broken = matches!(replica.applier, Applier::Broken { .. })
+                || replica.receiver_error.as_ref().is_some_and(|(code, _)| is_fatal(*code));
+            if is_behind_it && is_broken {
+                return None; // a person must look
+            }
+            let is_stopped = replica.receiver == Receiver::Off || replica.applier != Applier::On;
+            if is_stopped && is_behind_it && !may_be_ours(cluster, facts) {
+                return None; // somebody stopped it on purpose
+            }
+            let is_running = !is_stopped;
+            let flag = facts.semi_sync.as_ref().map(|semi_sync| semi_sync.replica_enabled);
+            let is_flagged = flag.is_none_or(|on| on == is_acker(cluster, primary, server));
+            !(is_behind_it && is_running && is_flagged)
+        }
+    };
+    let may = cluster.definition.policy.rejoin && cluster.pause.is_none() && seen.doubt.is_none();
+    match is_astray && may {
+        true => follow_or_quarantine(view, cluster, seen, primary, (server, facts)),
+        false => None,
+    }
+}
+
+/// Whether threads that are off may be off because of a restart, or because of an attempt of ours
+/// that could not put everything back; otherwise a person stopped them.
+fn may_be_ours(cluster: &ClusterState, facts: &ServerFacts) -> bool {
+    let last = cluster.history.back().and_then(|attempt| attempt.outcome.as_ref());
+    let is_unfinished =
+        matches!(last, Some(Outcome::Aborted { unfinished, .. }) if !unfinished.is_empty());
+    facts.uptime_seconds < YOUNG_SECONDS || is_unfinished
+}
+
+/// Whether this server is to acknowledge the primary's commits.
+fn is_acker(cluster: &ClusterState, primary: &ServerName, server: &ServerName) -> bool {
+    cluster.definition.mode == Mode::Quorum
+        && cluster.definition.ackers_of(primary).contains(server)
+}
+
+/// Behind the primary, unless it has transactions that the primary lacks.
+fn follow_or_quarantine(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    primary: &ServerName,
+    (server, facts): (&ServerName, &ServerFacts),
+) -> Option<Wanted> {
+    let theirs = seen.facts(primary, view.now, FRESH)?;
+    // The two looks are of different moments: what the primary itself wrote in between is not
+    // errant.
+    let extra = facts.received().minus(&theirs.executed);
+    let errant = extra.minus(&extra.of_origins(&[&theirs.uuid]));
+    Some(match errant.is_empty() {
+        false => Wanted::Quarantine(errant),
+        true => {
+            let is_acker = is_acker(cluster, primary, server);
+            Wanted::Step(stage::follow(cluster, seen, primary, is_acker))
+        }
+    })
+}
+
+/// A former primary, read-only by now: its addresses gone, then a replica if it is clean.
 fn former(
     view: &View,
     cluster: &ClusterState,
@@ -171,25 +256,20 @@ fn former(
     (server, facts): (&ServerName, &ServerFacts),
     vips_dropped: bool,
 ) -> Option<Wanted> {
-    if facts.is_writable() {
-        return Some(Wanted::Step(StepKind::MakeReadOnly));
-    }
     let has_ssh = cluster.definition.server(server).is_some_and(|s| s.ssh.is_some());
-    let was_tried = cluster.chores.get(server).is_some_and(|chore| chore.has_failed());
+    // Tried once; what cannot be dropped does not keep the server out.
+    let was_tried = cluster
+        .chores
+        .get(server)
+        .is_some_and(|chore| matches!(chore.goal, StepKind::Follow { .. }) || chore.has_failed());
     if !vips_dropped && has_ssh && !cluster.vips().is_empty() && !was_tried {
         return Some(Wanted::Step(StepKind::DropVips { vips: cluster.vips() }));
     }
-    let theirs = seen.facts(primary, view.now, FRESH).filter(|facts| facts.is_writable())?;
-    let errant = facts.received().minus(&theirs.executed);
-    if !errant.is_empty() {
-        return Some(Wanted::Quarantine(errant));
+    seen.facts(primary, view.now, FRESH).filter(|facts| facts.is_writable())?;
+    match cluster.definition.policy.rejoin {
+        true => follow_or_quarantine(view, cluster, seen, primary, (server, facts)),
+        false => None,
     }
-    let may = cluster.definition.policy.rejoin;
-    may.then(|| {
-        let is_acker = cluster.definition.mode == Mode::Quorum
-            && cluster.definition.ackers_of(primary).contains(server);
-        Wanted::Step(stage::follow(cluster, seen, primary, is_acker))
-    })
 }
 
 /// What the primary itself needs.
@@ -200,17 +280,21 @@ fn primary_goal(
     facts: &ServerFacts,
 ) -> Option<StepKind> {
     let regime = cluster.regime()?;
-    if is_restarted(facts, seen.seen_writable, view.now)
-        && cluster.definition.policy.primary_restarted == RestartPolicy::Reopen
-        && cluster.pause.is_none()
-    {
+    let is_to_be_opened = match regime.is_open {
+        true => is_restarted(facts, seen.seen_writable, view.now),
+        // Its promotion was not completed.
+        false => facts.read_only && !facts.offline && !facts.replica_is_running(),
+    };
+    let is_to_be_kept = cluster.definition.policy.primary_restarted == RestartPolicy::Reopen;
+    if is_to_be_opened && (is_to_be_kept || !regime.is_open) && cluster.pause.is_none() {
         return Some(StepKind::OpenForWrites {
             acks: regime.acks.min(gate::wanted_acks(cluster).max(regime.acks)),
             ackers: regime.ackers.clone(),
             recruits: Default::default(),
         });
     }
-    let vip = cluster.definition.writer.as_ref()?;
+    // A primary in doubt may be dying: its address is a matter of the failover then.
+    let vip = cluster.definition.writer.as_ref().filter(|_| seen.doubt.is_none())?;
     let uuid = cluster.members.get(&regime.primary)?.uuid.as_ref();
     let has_ssh = cluster.definition.server(&regime.primary).is_some_and(|s| s.ssh.is_some());
     let is_elsewhere = seen.vips.get(&vip.address).is_some_and(|at| at.as_ref().ok() != uuid);

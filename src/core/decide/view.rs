@@ -96,6 +96,8 @@ pub struct StepOrder {
     pub place: Place,
     /// The other servers of the cluster.
     pub others: BTreeMap<ServerName, Place>,
+    /// The primary in force.
+    pub primary: Option<ServerName>,
     /// Servers that are revoked: nobody may read from them any more.
     pub revoked: BTreeSet<ServerName>,
     /// Longest time without progress.

@@ -22,6 +22,11 @@ pub struct Regime {
     /// How many acknowledgements a commit needs; never larger than the real number. Zero:
     /// replication is asynchronous.
     pub acks: u32,
+    /// What the primary had executed when it was established: acknowledged before its time, so
+    /// that no acknowledgement of its own tells who has it.
+    pub base: GtidSet,
+    /// Applications were let in since it was established.
+    pub is_open: bool,
     /// Members of `ackers` whose receivers an earlier attempt stopped for good.
     pub recruited: BTreeSet<ServerName>,
     /// Set once this regime was covered by an earlier attempt: everything it can have
@@ -281,6 +286,12 @@ impl StepRecord {
         self.outcome().and_then(StepOutcome::evidence)
     }
 
+    /// A run of it may have changed something. One that found its goal met has not.
+    pub fn may_have_acted(&self) -> bool {
+        let found = |run: &StepRun| matches!(run.outcome, Some(StepOutcome::FoundDone { .. }));
+        self.runs.len() >= Self::RUNS || self.runs.iter().any(|run| !found(run))
+    }
+
     /// The last run ended without meeting the goal.
     pub fn has_failed(&self) -> bool {
         self.outcome().is_some_and(|outcome| outcome.evidence().is_none())
@@ -365,6 +376,27 @@ impl Stage {
             Stage::Promote { .. } => "promote",
             Stage::Repoint { .. } => "repoint",
             Stage::Undo { .. } => "undo",
+        }
+    }
+
+    /// Whether a step with this goal may begin in this stage. One that comes late, from a leader
+    /// that was overtaken, must not: nobody would put right again what it does.
+    pub fn allows(&self, goal: &StepKind) -> bool {
+        let is_forward = !matches!(self, Stage::Undo { .. });
+        match goal {
+            StepKind::StopReceiver => *self == Stage::Freeze,
+            StepKind::Fence { .. } => is_forward,
+            StepKind::CatchUp { .. } | StepKind::Apply { .. } => {
+                matches!(self, Stage::Recover { .. })
+            }
+            StepKind::Detach | StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } => {
+                matches!(self, Stage::Promote { .. })
+            }
+            StepKind::Follow { .. } => {
+                matches!(self, Stage::Promote { .. } | Stage::Repoint { .. })
+            }
+            StepKind::ResumeReceiver | StepKind::Wake => !is_forward,
+            StepKind::DropVips { .. } | StepKind::MakeReadOnly => false,
         }
     }
 

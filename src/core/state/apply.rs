@@ -30,8 +30,8 @@ impl GroupState {
                 self.cluster_mut(&cluster)?.pause = None;
                 Ok(Reply::Ok)
             }
-            Command::Adopt { cluster, primary, uuids } => {
-                self.cluster_mut(&cluster)?.adopt(primary, uuids)
+            Command::Adopt { cluster, primary, executed, uuids } => {
+                self.cluster_mut(&cluster)?.adopt(primary, executed, uuids)
             }
             Command::Identify { cluster, uuids } => self.cluster_mut(&cluster)?.identify(uuids),
             Command::OpenAttempt { cluster, expected, opening, steps } => {
@@ -145,6 +145,7 @@ impl ClusterState {
     fn adopt(
         &mut self,
         primary: ServerName,
+        base: GtidSet,
         uuids: std::collections::BTreeMap<ServerName, String>,
     ) -> Applied {
         if let Some(known) = self.primary() {
@@ -165,6 +166,8 @@ impl ClusterState {
             epoch: self.epoch,
             ackers,
             acks,
+            base,
+            is_open: true,
             recruited: BTreeSet::new(),
             closed_with: None,
         }];
@@ -251,11 +254,19 @@ impl ClusterState {
         if step.epoch != epoch {
             return Err(Rejection::WrongEpoch { wanted: step.epoch, found: epoch });
         }
+        if let Some(attempt) = &self.attempt
+            && let Some(record) = attempt.step(step)
+            && !attempt.stage.allows(&record.goal)
+        {
+            return Err(wrong_stage(attempt, "this step has its place in another stage"));
+        }
         let record = self.step_mut(step).ok_or_else(|| wrong("not planned".into()))?;
         if let Some(run) = record.runs.last().filter(|run| run.term > term) {
             return Err(Rejection::StaleTerm { found: term.0, newest: run.term.0 });
         }
-        if record.met().is_some() {
+        // An acker may be lost again before the candidate is opened: it is brought back.
+        let is_repeatable = matches!(record.goal, StepKind::Follow { .. });
+        if record.met().is_some() && !is_repeatable {
             return Err(wrong("its goal was met already".into()));
         }
         record.runs.push(StepRun {
@@ -306,8 +317,12 @@ impl ClusterState {
         run.outcome = Some(outcome);
         run.took_us = took_us;
         run.ended_at_us = at_us;
+        let (target, goal) = (record.target.clone(), record.goal.clone());
+        if is_met && matches!(goal, StepKind::OpenForWrites { .. }) {
+            let open = self.regimes.last_mut().filter(|regime| regime.primary == target);
+            open.into_iter().for_each(|regime| regime.is_open = true);
+        }
         if is_chore && is_met {
-            let (target, goal) = (record.target.clone(), record.goal.clone());
             self.chores.remove(&target);
             if let Some(member) = self.members.get_mut(&target) {
                 member.chore_done(&goal);
@@ -363,6 +378,8 @@ impl ClusterState {
             epoch,
             ackers: entry.election.ackers.clone(),
             acks: entry.election.acks,
+            base: entry.executed.clone(),
+            is_open: false,
             recruited: BTreeSet::new(),
             closed_with: None,
         };
@@ -414,6 +431,18 @@ impl ClusterState {
             }
             Stage::Undo { .. } => return Err(wrong_stage(attempt, "it is being undone already")),
         }
+        // A stop that began after this was proposed would never be put back.
+        let is_resumed = |name: &ServerName| {
+            steps.iter().any(|s| s.target == *name && s.goal == StepKind::ResumeReceiver)
+        };
+        let mut begun = attempt
+            .steps
+            .iter()
+            .filter(|step| step.goal == StepKind::StopReceiver && step.may_have_acted());
+        if let Some(step) = begun.find(|step| !is_resumed(&step.target)) {
+            let why = format!("the receiver of {} may be stopped and is not resumed", step.target);
+            return Err(Rejection::WrongStage { why });
+        }
         attempt.enter(Stage::Undo { why }, at_us, term);
         self.plan(steps)
     }
@@ -440,25 +469,39 @@ impl ClusterState {
         };
         attempt.marks.push(Mark { what: what.into(), at_us, term });
         attempt.outcome = Some(outcome.clone());
-        if let (Outcome::Promoted { left_behind }, Some(new)) = (&outcome, self.regimes.pop()) {
-            let replaced = self.regimes.drain(..).map(|regime| regime.primary);
-            let formers: Vec<_> = replaced.filter(|name| *name != new.primary).collect();
-            for name in formers.iter().chain(left_behind) {
-                let fenced = |step: &StepRecord| {
-                    matches!(step.goal, StepKind::Fence { .. }) && step.target == *name
-                };
-                let steps = self.attempt.iter().flat_map(|attempt| &attempt.steps);
-                let vips_dropped = steps.clone().any(|step| fenced(step) && step.met().is_some());
-                if let Some(member) = self.members.get_mut(name) {
-                    member.standing = Standing::Former { vips_dropped };
+        match &outcome {
+            Outcome::Promoted { left_behind } => self.establish(left_behind),
+            Outcome::Aborted { .. } | Outcome::Superseded { .. } => {
+                if self.regimes.len() > 1 {
+                    // The failover that this attempt was to supersede was not completed.
+                    self.last_failover = None;
                 }
+                self.establish(&BTreeSet::new());
             }
-            self.regimes.push(new);
         }
         if let Some(closed) = self.attempt.take() {
             self.remember(closed);
         }
         Ok(Reply::Ok)
+    }
+
+    /// Only the newest regime is left: the older ones are revoked for good. Whoever is not behind
+    /// it waits for readmission.
+    fn establish(&mut self, left_behind: &BTreeSet<ServerName>) {
+        let Some(new) = self.regimes.pop() else { return };
+        let replaced = self.regimes.drain(..).map(|regime| regime.primary);
+        let replaced: BTreeSet<_> = replaced.filter(|name| *name != new.primary).collect();
+        for name in replaced.union(left_behind) {
+            let steps = self.attempt.iter().flat_map(|attempt| &attempt.steps);
+            let mut fences = steps
+                .filter(|step| matches!(step.goal, StepKind::Fence { .. }) && step.target == *name);
+            let vips_dropped = fences.any(|step| step.met().is_some());
+            let Some(member) = self.members.get_mut(name) else { continue };
+            if replaced.contains(name) || member.standing == Standing::Member {
+                member.standing = Standing::Former { vips_dropped };
+            }
+        }
+        self.regimes.push(new);
     }
 
     fn plan_chore(&mut self, epoch: Epoch, planned: Planned) -> Applied {

@@ -116,6 +116,11 @@ impl ClusterState {
         self.regimes.last()
     }
 
+    /// Whether a server is primary, or was and is being replaced.
+    pub fn is_primary(&self, server: &ServerName) -> bool {
+        self.regimes.iter().any(|regime| regime.primary == *server)
+    }
+
     /// Servers that wait for readmission.
     pub fn formers(&self) -> BTreeSet<&ServerName> {
         let is_former = |member: &Member| matches!(member.standing, Standing::Former { .. });

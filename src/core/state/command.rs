@@ -59,6 +59,8 @@ pub enum Command {
         cluster: ClusterName,
         /// The primary.
         primary: ServerName,
+        /// What it has executed.
+        executed: GtidSet,
         /// Identities of the servers seen.
         uuids: BTreeMap<ServerName, String>,
     },

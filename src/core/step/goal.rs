@@ -10,7 +10,7 @@ use crate::{
     model::{
         Applier, GtidSet, LinkOptions, Receiver, ReplicaFacts, ServerFacts, ServerName, StepKind,
     },
-    ports::SqlAction,
+    ports::{Place, SqlAction},
 };
 
 /// What to do after a look.
@@ -66,13 +66,7 @@ pub fn next(
             follow(order, facts, source, *acker, options)
         }
         StepKind::OpenForWrites { acks, .. } => open_for_writes(order, facts, seen, *acks),
-        StepKind::ResumeReceiver => match &facts.replica {
-            None => Next::Impossible("it has no source to receive from".into()),
-            Some(replica) if replica.receiver == Receiver::Off => {
-                Next::Act(SqlAction::StartReceiver)
-            }
-            Some(_) => Next::Met,
-        },
+        StepKind::ResumeReceiver => resume(order, facts),
         StepKind::Wake => wake(order, facts, acts),
         StepKind::MakeReadOnly => harmless(facts).map_or(Next::Met, Next::Act),
         StepKind::Fence { .. } | StepKind::TakeVip { .. } | StepKind::DropVips { .. } => {
@@ -141,6 +135,23 @@ fn applying(replica: &ReplicaFacts) -> Next {
         Applier::Broken { code, text } => {
             Next::Impossible(format!("its applier stopped with error {code}: {text}"))
         }
+    }
+}
+
+/// Only from the primary in force: one that reads from a server which is revoked for good, or from
+/// a donor, is left as it is until it is repointed.
+fn resume(order: &StepOrder, facts: &ServerFacts) -> Next {
+    let primary = order.primary.as_ref().and_then(|name| order.others.get(name));
+    let is_of = |replica: &ReplicaFacts, place: &Place| {
+        (&*place.server.host, place.server.port) == (&*replica.source_host, replica.source_port)
+    };
+    match (&facts.replica, primary) {
+        (Some(replica), Some(place))
+            if replica.receiver == Receiver::Off && is_of(replica, place) =>
+        {
+            Next::Act(SqlAction::StartReceiver)
+        }
+        (Some(_) | None, Some(_) | None) => Next::Met,
     }
 }
 
@@ -217,7 +228,7 @@ fn follow(
 
 /// The source refused for good: it has purged what is needed, or this server has more than it.
 /// **Source:** MySQL error reference, 1236 and 13114.
-fn is_fatal(code: u32) -> bool {
+pub fn is_fatal(code: u32) -> bool {
     matches!(code, 1236 | 13114)
 }
 

@@ -23,6 +23,9 @@ use crate::{
 /// Longest wait for a connection and the lock.
 const LOCK: Micros = Micros(3_000_000);
 
+/// Shortest time for a look.
+const LOOK: Micros = Micros(1_000_000);
+
 /// Shortest and longest pause between two looks.
 const POLL: (u64, u64) = (2_000, 50_000);
 
@@ -91,7 +94,9 @@ async fn pursue<P: Ports>(
     let mut progress = None;
     let mut deadline = ports.clock().now().plus(order.deadline);
     loop {
-        let facts = match session.look(deadline).await {
+        // A look has its own time: what is not met at the deadline is said so.
+        let look_by = deadline.max(ports.clock().now().plus(LOOK));
+        let facts = match session.look(look_by).await {
             Ok(facts) => facts,
             Err(error) => return broken(acts, &error),
         };

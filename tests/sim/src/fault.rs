@@ -1,0 +1,298 @@
+//! Random faults, each with its own end, and the healing of everything.
+
+use conclave_core::{decide::Wish, model::Actor, model::Mode};
+
+use crate::{
+    ambush::{Ambush, Blow, Moment},
+    clock::{Micros, Owner},
+    network::{Ix, Node},
+    world::World,
+};
+
+/// A kind of fault; its name is what is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// kill -9 of the primary's mysqld; restarted 2 s later, or later, or not.
+    KillPrimary,
+    /// kill -9 of any mysqld.
+    KillServer,
+    /// SIGSTOP of a mysqld for a while.
+    HangServer,
+    /// A host without power for a while.
+    PowerOff,
+    /// Two hosts do not reach each other, one way or both, for a while.
+    Part,
+    /// A host does not reach anybody but its clients for a while.
+    Isolate,
+    /// Everything to and from a host is slow for a while.
+    Slow,
+    /// A replica applies slowly for a while.
+    SlowApply,
+    /// kill -9 of a manager; restarted after a while.
+    KillManager,
+    /// kill -9 of the leader.
+    KillLeader,
+    /// SIGSTOP of a manager for a while.
+    StallManager,
+    /// SIGSTOP of the leader for a while.
+    StallLeader,
+    /// Something befalls the leader or its target within a step.
+    Ambush,
+    /// The leader and the primary are killed in the same instant.
+    KillBoth,
+    /// A person unmasks a fenced server and starts it.
+    Unmask,
+    /// An operator asks for a failover.
+    Wish,
+}
+
+impl Fault {
+    /// All kinds.
+    pub const ALL: [Fault; 16] = [
+        Fault::KillPrimary,
+        Fault::KillServer,
+        Fault::HangServer,
+        Fault::PowerOff,
+        Fault::Part,
+        Fault::Isolate,
+        Fault::Slow,
+        Fault::SlowApply,
+        Fault::KillManager,
+        Fault::KillLeader,
+        Fault::StallManager,
+        Fault::StallLeader,
+        Fault::Ambush,
+        Fault::KillBoth,
+        Fault::Unmask,
+        Fault::Wish,
+    ];
+
+    /// Stable name.
+    pub fn code(self) -> &'static str {
+        match self {
+            Fault::KillPrimary => "kill_primary",
+            Fault::KillServer => "kill_server",
+            Fault::HangServer => "hang_server",
+            Fault::PowerOff => "power_off",
+            Fault::Part => "part",
+            Fault::Isolate => "isolate",
+            Fault::Slow => "slow",
+            Fault::SlowApply => "slow_apply",
+            Fault::KillManager => "kill_manager",
+            Fault::KillLeader => "kill_leader",
+            Fault::StallManager => "stall_manager",
+            Fault::StallLeader => "stall_leader",
+            Fault::Ambush => "ambush",
+            Fault::KillBoth => "kill_both",
+            Fault::Unmask => "unmask",
+            Fault::Wish => "wish",
+        }
+    }
+}
+
+impl World {
+    /// Lets one fault strike.
+    pub fn inject(&mut self, fault: Fault) {
+        let server = self.rng.below(self.servers.len() as u64) as Ix;
+        let manager = 1 + self.rng.below(self.managers.len() as u64);
+        let primary = self.primary();
+        match fault {
+            Fault::KillPrimary => self.kill_and_restart(primary),
+            Fault::KillServer => self.kill_and_restart(server),
+            Fault::HangServer => {
+                let ix = if self.rng.chance(50) { primary } else { server };
+                self.hang_server(ix);
+                self.later(500, 20_000, move |world| world.resume_server(ix));
+            }
+            Fault::PowerOff => {
+                let ix = if self.rng.chance(50) { primary } else { server };
+                self.power_off(ix);
+                self.later(2_000, 30_000, move |world| world.power_on(ix));
+            }
+            Fault::Part => self.part_somebody(),
+            Fault::Isolate => {
+                self.isolate(if self.rng.clone().chance(60) { primary } else { server })
+            }
+            Fault::Slow => {
+                let node = self.somewhere();
+                let by = self.rng.range(1_000, 400_000);
+                self.note(|_| format!("FAULT slow {node:?} by {by} us"));
+                self.network.slow(node, by);
+                self.later(500, 15_000, move |world| world.network.slow(node, 0));
+            }
+            Fault::SlowApply => {
+                let by = self.rng.range(10_000, 500_000);
+                self.note(|world| format!("FAULT {} applies slowly: {by} us", world.names[server]));
+                self.servers[server].apply_us = by;
+                self.later(500, 15_000, move |world| world.servers[server].apply_us = 300);
+            }
+            Fault::KillManager => self.kill_manager_for_a_while(manager),
+            Fault::KillLeader => {
+                let id = self.consensus.leader().unwrap_or(manager);
+                self.kill_manager_for_a_while(id);
+            }
+            Fault::StallManager => self.stall_for_a_while(manager),
+            Fault::StallLeader => {
+                let id = self.consensus.leader().unwrap_or(manager);
+                self.stall_for_a_while(id);
+            }
+            Fault::Ambush => self.lay_ambush(),
+            Fault::KillBoth => {
+                let id = self.consensus.leader().unwrap_or(manager);
+                self.kill_manager_for_a_while(id);
+                self.kill_and_restart(primary);
+            }
+            Fault::Unmask => (0..self.servers.len()).for_each(|ix| self.unmask(ix)),
+            Fault::Wish => self.wish_something(),
+        }
+    }
+
+    /// Everything is put right again, by people where need be.
+    pub fn heal(&mut self) {
+        self.note(|_| "HEAL".into());
+        self.ambush = None;
+        self.network.heal();
+        for ix in 0..self.servers.len() {
+            self.network.power(Node::Host(ix), true);
+            self.hosts[ix].is_up = true;
+            self.servers[ix].is_hung = false;
+            self.servers[ix].apply_us = 300;
+            self.servers[ix].changed();
+            self.unmask(ix);
+        }
+        for id in self.managers.keys().copied().collect::<Vec<_>>() {
+            let owner = self.managers[&id].owner;
+            self.sim.resume(owner);
+            self.start_manager(id);
+        }
+    }
+
+    fn later(
+        &mut self,
+        least_ms: u64,
+        most_ms: u64,
+        then: impl FnOnce(&mut World) + Send + 'static,
+    ) {
+        let span = self.rng.range(least_ms, most_ms) * 1000;
+        let ctx = self.ctx();
+        self.sim.spawn(Owner::WORLD, async move {
+            ctx.sim.sleep(span).await;
+            then(&mut ctx.world());
+        });
+    }
+
+    fn kill_and_restart(&mut self, ix: Ix) {
+        self.kill_server(ix);
+        match self.rng.below(4) {
+            // At once, as when a person is quicker than the service manager.
+            0 => self.later(10, 500, move |world| world.start_server(ix)),
+            1 => self.later(2_000, 2_000, move |world| world.start_server(ix)),
+            2 => self.later(5_000, 30_000, move |world| world.start_server(ix)),
+            _ => {}
+        }
+    }
+
+    fn somewhere(&mut self) -> Node {
+        match self.rng.below(2) {
+            0 => Node::Host(self.rng.below(self.servers.len() as u64) as Ix),
+            _ => Node::Manager(1 + self.rng.below(self.managers.len() as u64)),
+        }
+    }
+
+    fn part_somebody(&mut self) {
+        let (one, other) = (self.somewhere(), self.somewhere());
+        let both = self.rng.chance(60);
+        self.note(|_| format!("FAULT cut {one:?} from {other:?}, both ways: {both}"));
+        self.network.cut(one, other);
+        if both {
+            self.network.cut(other, one);
+        }
+        self.later(500, 20_000, move |world| {
+            world.network.mend(one, other);
+            world.network.mend(other, one);
+        });
+    }
+
+    /// From managers, or from servers, or from both; never from its clients.
+    fn isolate(&mut self, ix: Ix) {
+        let here = Node::Host(ix);
+        let of = self.rng.below(3);
+        let servers = (0..self.servers.len()).filter(|other| *other != ix).map(Node::Host);
+        let managers = self.managers.keys().map(|id| Node::Manager(*id));
+        let others: Vec<Node> = match of {
+            0 => servers.collect(),
+            1 => managers.collect(),
+            _ => servers.chain(managers).collect(),
+        };
+        self.note(|world| format!("FAULT isolate {} from {others:?}", world.names[ix]));
+        for other in &others {
+            self.network.part(here, *other);
+        }
+        self.later(1_000, 25_000, move |world| {
+            for other in others {
+                world.network.mend(here, other);
+                world.network.mend(other, here);
+            }
+        });
+    }
+
+    fn kill_manager_for_a_while(&mut self, id: u64) {
+        if self.managers[&id].is_alive {
+            self.kill_manager(id);
+            self.later(500, 15_000, move |world| world.start_manager(id));
+        }
+    }
+
+    fn stall_for_a_while(&mut self, id: u64) {
+        let owner = self.managers[&id].owner;
+        if self.managers[&id].is_awake(&self.sim) {
+            let span: Micros = self.rng.range(200, 20_000) * 1000;
+            self.stall_manager(id, owner, span);
+        }
+    }
+
+    fn lay_ambush(&mut self) {
+        const STEPS: [&str; 10] = [
+            "stop_receiver",
+            "fence",
+            "catch_up",
+            "apply",
+            "detach",
+            "follow",
+            "open_for_writes",
+            "take_vip",
+            "resume_receiver",
+            "make_read_only",
+        ];
+        let step = self.rng.pick(&STEPS).copied();
+        let step = if self.rng.chance(20) { None } else { step };
+        let moment = self.rng.pick(&Moment::ALL).copied().unwrap_or(Moment::BeforeAct);
+        let blow = match self.rng.below(3) {
+            0 => Blow::Kill,
+            1 => Blow::Stall(self.rng.range(200, 15_000) * 1000),
+            _ => Blow::KillTarget,
+        };
+        let skip = self.rng.below(3) as u32;
+        self.note(|_| format!("FAULT ambush {step:?} {moment:?} {blow:?} after {skip}"));
+        self.ambush = Some(Ambush { step, moment, skip, blow });
+    }
+
+    /// Vouches for a death only where it is true and stays so for a while: anything else would be
+    /// the operator's fault.
+    fn wish_something(&mut self) {
+        let primary = self.primary();
+        let is_dead = !self.servers[primary].is_running && self.hosts[primary].is_masked;
+        let wanted = match self.rng.chance(50) {
+            true => self.rng.pick(&self.names.clone()).cloned(),
+            false => None,
+        };
+        let wish = Wish {
+            actor: Actor::Group,
+            wanted,
+            asserted_dead: is_dead && self.definition.mode == Mode::Fenced,
+            interval_waived: self.rng.chance(50),
+        };
+        self.note(|_| format!("FAULT operator wishes {wish:?}"));
+        self.wish("ann", wish);
+    }
+}

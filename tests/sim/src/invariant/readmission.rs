@@ -1,0 +1,41 @@
+//! Invariant 11, and A of section 3: a server acknowledges only after it is in the logged set, and
+//! only if it has nothing that its primary lacks.
+
+use conclave_core::{model::StepKind, ports::SqlAction};
+
+use super::{Event, Invariant, goal, of};
+use crate::{link::logged, world::World};
+
+/// Looks at each enabling of an acker.
+pub struct Readmission;
+
+impl Invariant for Readmission {
+    fn name(&self) -> &'static str {
+        "readmission"
+    }
+
+    fn see(&mut self, event: &Event, world: &World) -> Result<(), String> {
+        let Event::Acting { server, token, action: SqlAction::SetSemiSyncReplica { on: true } } =
+            event
+        else {
+            return Ok(());
+        };
+        let group = world.consensus.newest();
+        let Some(cluster) = of(&group, &world.cluster) else { return Ok(()) };
+        let name = &world.names[*server];
+        let Some(StepKind::Follow { source, .. }) = goal(world, *token) else {
+            return Err(format!("{name} was made an acker by a step that is not on record"));
+        };
+        let regime = cluster.regimes.iter().find(|regime| regime.primary == source);
+        if !regime.is_some_and(|regime| regime.ackers.contains(name)) {
+            return Err(format!("{name} is made an acker of {source} before it is logged as one"));
+        }
+        let Some(primary) = world.ix(&source).map(|ix| &world.servers[ix]) else { return Ok(()) };
+        let written = logged(primary);
+        let extra = world.servers[*server].executed.minus(&written);
+        match extra.is_empty() {
+            true => Ok(()),
+            false => Err(format!("{name} is made an acker with {extra}, which {source} lacks")),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Invariant 5: a server whose receiver was stopped to revoke a primary does not read from that
+//! primary again while the attempt goes forward.
+
+use conclave_core::model::{Receiver, Stage};
+
+use super::{Event, Invariant, of};
+use crate::world::World;
+
+/// Looks at the frozen servers whenever something changes.
+pub struct Recruited;
+
+impl Invariant for Recruited {
+    fn name(&self) -> &'static str {
+        "recruited"
+    }
+
+    fn see(&mut self, event: &Event, world: &World) -> Result<(), String> {
+        if !matches!(event, Event::Tick | Event::Acted { .. }) {
+            return Ok(());
+        }
+        let group = world.consensus.newest();
+        let attempt = of(&group, &world.cluster).and_then(|cluster| cluster.attempt.as_ref());
+        let Some(attempt) = attempt.filter(|open| !matches!(open.stage, Stage::Undo { .. })) else {
+            return Ok(());
+        };
+        let frozen = attempt.frozen();
+        for name in frozen.keys() {
+            let Some(link) = world.ix(name).and_then(|ix| world.servers[ix].link.as_ref()) else {
+                continue;
+            };
+            let revoked = attempt.revokes.iter().find(|regime| {
+                let ix = world.ix(&regime.primary);
+                ix.is_some_and(|ix| world.servers[ix].address == link.source)
+            });
+            if let Some(regime) = revoked.filter(|_| link.receiver != Receiver::Off) {
+                let primary = &regime.primary;
+                return Err(format!("{name} reads from revoked {primary} in {}", attempt.id));
+            }
+        }
+        Ok(())
+    }
+}

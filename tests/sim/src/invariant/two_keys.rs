@@ -1,0 +1,132 @@
+//! Invariant 3: two keys to declare death, and no failover without a true reason.
+
+use std::collections::BTreeMap;
+
+use conclave_core::{
+    model::{Answer, Cause, Opening, Policy},
+    state::{Command, Reply},
+};
+
+use super::{Event, Invariant, of};
+use crate::{
+    clock::Micros,
+    network::{Ix, Node},
+    world::World,
+};
+
+/// Since when each server has been well, for everybody who matters.
+#[derive(Default)]
+pub struct TwoKeys {
+    well_since: BTreeMap<Ix, Micros>,
+    heard_since: BTreeMap<Ix, Micros>,
+}
+
+/// What a ballot says may be this much older than the opening; so may what a replica heard.
+const SLACK: Micros = 1_500_000;
+
+impl TwoKeys {
+    fn look(&mut self, world: &World) {
+        let now = world.sim.now();
+        for ix in 0..world.servers.len() {
+            mark(&mut self.well_since, ix, is_well(world, ix), now);
+            mark(&mut self.heard_since, ix, is_heard(world, ix), now);
+        }
+    }
+
+    fn judge(&self, world: &World, opening: &Opening, policy: &Policy) -> Result<(), String> {
+        let tally = &opening.tally;
+        let limit = policy.ballot_age_ms.into();
+        let down = tally.ballots.iter().filter(|(id, counted)| {
+            let is_down = counted.ballot.answer == Answer::Down;
+            tally.voters.contains(id) && counted.age <= limit && is_down
+        });
+        let (down, voters) = (down.count(), tally.voters.len());
+        if down <= voters / 2 && !opening.asserted_dead {
+            return Err(format!("opened on {down} of {voters} ballots"));
+        }
+        let now = world.sim.now();
+        let Some(ix) = world.ix(&tally.primary) else { return Ok(()) };
+        let since = |marks: &BTreeMap<Ix, Micros>| {
+            marks.get(&ix).map_or(0, |since| now.saturating_sub(*since))
+        };
+        let (well, heard) = (since(&self.well_since), since(&self.heard_since));
+        if well > SLACK {
+            return Err(format!("{} was declared dead, well for {well} us", tally.primary));
+        }
+        if heard > SLACK {
+            let who = &tally.primary;
+            return Err(format!("{who} was declared dead, heard by replicas for {heard} us"));
+        }
+        Ok(())
+    }
+}
+
+fn mark(marks: &mut BTreeMap<Ix, Micros>, ix: Ix, is_so: bool, now: Micros) {
+    match is_so {
+        true => {
+            marks.entry(ix).or_insert(now);
+        }
+        false => {
+            marks.remove(&ix);
+        }
+    }
+}
+
+/// It serves, and a majority of all managers reaches it quickly.
+fn is_well(world: &World, ix: Ix) -> bool {
+    let reach = world.managers.keys().filter(|id| {
+        let (here, there) = (Node::Manager(**id), Node::Host(ix));
+        world.network.talk(here, there) && world.network.extra(here, there) < 50_000
+    });
+    world.servers[ix].is_serving() && reach.count() > world.managers.len() / 2
+}
+
+/// A replica that every manager reaches gets its heartbeats and events.
+fn is_heard(world: &World, ix: Ix) -> bool {
+    world.servers[ix].is_serving()
+        && world.servers.iter().any(|replica| {
+            let wire = replica.link.as_ref().and_then(|link| link.wire);
+            let is_wired = wire.is_some_and(|w| w.source == ix && w.boot == world.servers[ix].boot);
+            let hosts = (Node::Host(ix), Node::Host(replica.ix));
+            let is_near = world.network.extra(hosts.0, hosts.1) < 50_000;
+            let reached = world.managers.keys().all(|id| {
+                let (here, there) = (Node::Manager(*id), Node::Host(replica.ix));
+                world.network.talk(here, there) && world.network.extra(here, there) < 50_000
+            });
+            is_wired
+                && is_near
+                && reached
+                && replica.is_serving()
+                && world.network.talk(hosts.0, hosts.1)
+        })
+}
+
+impl Invariant for TwoKeys {
+    fn name(&self) -> &'static str {
+        "two_keys"
+    }
+
+    fn see(&mut self, event: &Event, world: &World) -> Result<(), String> {
+        match event {
+            Event::Tick => {
+                self.look(world);
+                Ok(())
+            }
+            Event::Committed {
+                command: Command::OpenAttempt { opening, .. },
+                reply: Reply::Opened { .. },
+                state,
+                ..
+            } if opening.cause != Cause::PrimaryRestarted => {
+                let Some(cluster) = of(state, &world.cluster) else { return Ok(()) };
+                self.judge(world, opening, &cluster.definition.policy)
+            }
+            Event::Committed { .. }
+            | Event::Locked { .. }
+            | Event::Acting { .. }
+            | Event::Acted { .. }
+            | Event::RemoteActing { .. }
+            | Event::Acknowledged { .. } => Ok(()),
+        }
+    }
+}

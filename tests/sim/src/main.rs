@@ -1,0 +1,192 @@
+//! Many seeds, or one of them in readable lines.
+//!
+//! ```text
+//! cargo run --release -p conclave-sim -- --seeds 100000 [--from S] [--jobs N] [--json FILE]
+//! cargo run -p conclave-sim -- --seed S [--trace]
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use conclave_sim::{
+    clock::lock,
+    random::{self, Report},
+};
+use serde::Serialize;
+
+const USAGE: &str = "usage: conclave-sim --seeds N [--from S] [--jobs N] [--json FILE]\n       \
+                     conclave-sim --seed S [--trace]";
+
+/// What was asked for.
+#[derive(Debug, Default)]
+struct Wanted {
+    seeds: Option<u64>,
+    from: u64,
+    seed: Option<u64>,
+    trace: bool,
+    jobs: Option<usize>,
+    json: Option<String>,
+}
+
+fn wanted(arguments: impl Iterator<Item = String>) -> Result<Wanted, String> {
+    let mut wanted = Wanted::default();
+    let mut arguments = arguments.peekable();
+    while let Some(argument) = arguments.next() {
+        if argument == "--trace" {
+            wanted.trace = true;
+            continue;
+        }
+        let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
+        let number = || value.parse::<u64>().map_err(|_| format!("{argument}: no number: {value}"));
+        match argument.as_str() {
+            "--seeds" => wanted.seeds = Some(number()?),
+            "--from" => wanted.from = number()?,
+            "--seed" => wanted.seed = Some(number()?),
+            "--jobs" => wanted.jobs = Some(number()? as usize),
+            "--json" => wanted.json = Some(value),
+            _ => return Err(format!("unknown argument {argument}")),
+        }
+    }
+    Ok(wanted)
+}
+
+fn main() -> ExitCode {
+    match wanted(std::env::args().skip(1)) {
+        Ok(Wanted { seed: Some(seed), trace, .. }) => one(seed, trace),
+        Ok(wanted @ Wanted { seeds: Some(_), .. }) => many(&wanted),
+        Ok(_) => usage("--seeds or --seed is needed"),
+        Err(why) => usage(&why),
+    }
+}
+
+fn usage(why: &str) -> ExitCode {
+    eprintln!("{why}\n{USAGE}");
+    ExitCode::from(2)
+}
+
+/// Plays one seed and prints what happened.
+fn one(seed: u64, trace: bool) -> ExitCode {
+    println!("seed {seed}");
+    let (report, run) = random::play(seed, trace);
+    if trace {
+        run.print();
+    }
+    println!("{report:#?}");
+    match report.violations.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// The seed that is being played last, for whoever reads a panic.
+static SEED: AtomicU64 = AtomicU64::new(0);
+
+/// The sum of many seeds.
+#[derive(Debug, Default, Serialize)]
+struct Sum {
+    seeds: u64,
+    first_seed: u64,
+    violations: Vec<(u64, Vec<String>)>,
+    simulated_seconds: f64,
+    wall_seconds: f64,
+    failovers: u64,
+    aborted: u64,
+    superseded: u64,
+    acknowledged: u64,
+    elections: u64,
+    most_entries: u64,
+    slowest_settled_ms: u64,
+    faults: BTreeMap<&'static str, u64>,
+}
+
+impl Sum {
+    fn add(&mut self, report: Report) {
+        self.simulated_seconds += report.simulated_us as f64 / 1e6;
+        self.failovers += report.promoted;
+        self.aborted += report.aborted;
+        self.superseded += report.superseded;
+        self.acknowledged += report.acknowledged;
+        self.elections += report.elections;
+        self.most_entries = self.most_entries.max(report.entries);
+        self.slowest_settled_ms = self.slowest_settled_ms.max(report.settled_ms);
+        for (kind, count) in report.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+        if !report.violations.is_empty() {
+            println!("seed {}: {}", report.seed, report.violations.join("; "));
+            self.violations.push((report.seed, report.violations));
+        }
+    }
+}
+
+/// Plays many seeds on all processors.
+#[allow(clippy::disallowed_methods)] // How long it took is measured on the wall.
+fn many(wanted: &Wanted) -> ExitCode {
+    let (first, count) = (wanted.from, wanted.seeds.unwrap_or(0));
+    println!("seeds {first} to {}", first + count.saturating_sub(1));
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        eprintln!("at or near seed {}", SEED.load(Ordering::Relaxed));
+        hook(info);
+    }));
+    let began = Instant::now();
+    let next = AtomicU64::new(first);
+    let sum = Mutex::new(Sum { seeds: count, first_seed: first, ..Sum::default() });
+    let jobs = wanted
+        .jobs
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |jobs| jobs.get()));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    SEED.store(seed, Ordering::Relaxed);
+                    let (report, _) = random::play(seed, false);
+                    lock(&sum).add(report);
+                }
+            });
+        }
+    });
+    let mut sum = std::mem::take(&mut *lock(&sum));
+    sum.violations.sort();
+    sum.wall_seconds = began.elapsed().as_secs_f64();
+    finish(wanted, &sum)
+}
+
+fn finish(wanted: &Wanted, sum: &Sum) -> ExitCode {
+    println!(
+        "{} seeds, {:.0} simulated seconds in {:.1} s ({:.0} times), {} failovers, {} undone, {} \
+         superseded, {} elections, {} writes acknowledged, {} violations",
+        sum.seeds,
+        sum.simulated_seconds,
+        sum.wall_seconds,
+        sum.simulated_seconds / sum.wall_seconds.max(1e-9),
+        sum.failovers,
+        sum.aborted,
+        sum.superseded,
+        sum.elections,
+        sum.acknowledged,
+        sum.violations.len()
+    );
+    if let Some(path) = &wanted.json {
+        let text = serde_json::to_string_pretty(sum).unwrap_or_default();
+        if let Err(error) = std::fs::write(path, text) {
+            eprintln!("write {path}: {error}");
+            return ExitCode::from(2);
+        }
+    }
+    match sum.violations.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,169 @@
+//! The core's ports, plugged into the simulated world.
+
+use conclave_core::{
+    model::{ClusterName, Micros as Span, Mono, ServerFacts, StepId, Token},
+    ports::{
+        Clock, Consensus, Mysql, Place, PortError, Ports, ProposeError, Remote, RemoteCommand,
+        Session, SqlAction, Trouble,
+    },
+    state::{Command, Reply},
+};
+
+use crate::{
+    ambush::Moment,
+    clock::{Micros, Owner},
+    network::{Ix, Node},
+    sql::Handle,
+    world::Ctx,
+};
+
+/// One manager process's way to the outside, for one step.
+#[derive(Clone)]
+pub struct SimPorts {
+    /// The world.
+    pub ctx: Ctx,
+    /// The manager.
+    pub manager: u64,
+    /// Its process.
+    pub owner: Owner,
+    /// Its clock runs ahead of the world's by this.
+    pub ahead: Micros,
+    /// The step.
+    pub step: StepId,
+}
+
+impl SimPorts {
+    fn until(&self, deadline: Mono) -> Micros {
+        deadline.0.saturating_sub(self.ahead)
+    }
+
+    fn ix(&self, place: &Place) -> Result<Ix, PortError> {
+        let ix = self.ctx.world().ix(&place.server.name);
+        ix.ok_or_else(|| PortError::not_done(Trouble::Local, "no such server"))
+    }
+
+    async fn moment(&self, moment: Moment) {
+        self.ctx.moment(self.manager, self.owner, moment, self.step).await;
+    }
+}
+
+impl Ports for SimPorts {
+    type Mysql = Self;
+    type Remote = Self;
+    type Consensus = Self;
+    type Clock = Self;
+
+    fn mysql(&self) -> &Self {
+        self
+    }
+
+    fn remote(&self) -> &Self {
+        self
+    }
+
+    fn consensus(&self) -> &Self {
+        self
+    }
+
+    fn clock(&self) -> &Self {
+        self
+    }
+
+    fn progressed(&self, _: &ClusterName) {
+        let now = self.now();
+        let mut world = self.ctx.world();
+        if let Some(manager) = world.managers.get_mut(&self.manager) {
+            manager.progressed(now);
+        }
+    }
+}
+
+impl Clock for SimPorts {
+    fn now(&self) -> Mono {
+        Mono(self.ctx.sim.now() + self.ahead)
+    }
+
+    async fn sleep(&self, span: Span) {
+        self.ctx.sim.sleep(span.0).await;
+    }
+}
+
+impl Consensus for SimPorts {
+    async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
+        if let Command::BeginStep { .. } = &command {
+            self.moment(Moment::BeforeCommit).await;
+        }
+        if let Command::EndStep { .. } = &command {
+            self.moment(Moment::BeforeClosingCommit).await;
+        }
+        self.ctx.propose(self.manager, command).await
+    }
+}
+
+impl Mysql for SimPorts {
+    type Session = SimSession;
+
+    async fn lock(
+        &self,
+        place: &Place,
+        token: Token,
+        deadline: Mono,
+    ) -> Result<SimSession, PortError> {
+        self.moment(Moment::BeforeLock).await;
+        let ix = self.ix(place)?;
+        let handle = self.ctx.lock(self.manager, ix, token, self.until(deadline)).await?;
+        Ok(SimSession { ports: self.clone(), handle, has_acted: false })
+    }
+
+    async fn look(&self, place: &Place, deadline: Mono) -> Result<ServerFacts, PortError> {
+        let ix = self.ix(place)?;
+        self.ctx.look(Node::Manager(self.manager), ix, self.until(deadline)).await
+    }
+}
+
+/// A locked connection; closed when dropped.
+pub struct SimSession {
+    ports: SimPorts,
+    handle: Handle,
+    has_acted: bool,
+}
+
+impl Session for SimSession {
+    async fn look(&mut self, deadline: Mono) -> Result<ServerFacts, PortError> {
+        if self.has_acted {
+            self.ports.moment(Moment::BeforeReadBack).await;
+        }
+        let until = self.ports.until(deadline);
+        self.ports.ctx.look_over(self.ports.manager, self.handle, until).await
+    }
+
+    async fn act(&mut self, action: &SqlAction, deadline: Mono) -> Result<(), PortError> {
+        self.ports.moment(Moment::BeforeAct).await;
+        let until = self.ports.until(deadline);
+        let act = self.ports.ctx.act(self.ports.manager, self.handle, action.clone(), until);
+        let result = act.await;
+        self.has_acted = true;
+        result
+    }
+}
+
+impl Drop for SimSession {
+    fn drop(&mut self) {
+        self.ports.ctx.close(self.ports.manager, self.handle);
+    }
+}
+
+impl Remote for SimPorts {
+    async fn run(
+        &self,
+        place: &Place,
+        token: Token,
+        command: &RemoteCommand,
+        deadline: Mono,
+    ) -> Result<String, PortError> {
+        self.moment(Moment::BeforeAct).await;
+        let ix = self.ix(place)?;
+        let until = self.until(deadline);
+        self.ctx.remote(self.manager, ix, token, command.clone(), until).await
+    }
+}

@@ -1,0 +1,454 @@
+//! A model of one MySQL 9.7 server: what it has executed, whom it follows, who waits in it.
+//!
+//! Only states and how they change; the threads are tasks in [`crate::link`], statements come in
+//! through [`crate::sql`]. Facts in brackets are those of the table of measured behaviour that
+//! SAFETY.md rests on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    task::Waker,
+};
+
+use conclave_core::model::{
+    Applier, GtidSet, LinkOptions, Receiver, ReplicaFacts, SemiSync, ServerFacts, Token,
+    gtid::{Interval, Origin},
+};
+
+use crate::{
+    clock::{Micros, Slot},
+    network::Ix,
+};
+
+/// A transaction in a binary or relay log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trx {
+    /// Which server numbered it.
+    pub origin: Ix,
+    /// Its number there.
+    pub number: u64,
+}
+
+/// Why a statement of a client did not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    /// 1290: read-only.
+    ReadOnly,
+    /// 2013, 2006: the connection is gone; whether the statement took effect is not known.
+    Lost,
+    /// 2003, 3032: no connection; nothing was done.
+    Refused,
+}
+
+/// What a client is told of its commit.
+pub type Told = Slot<Result<Trx, Mishap>>;
+
+/// A commit in the binary log that waits for acknowledgements.
+pub struct Wait {
+    /// Its place in the binary log, counted from one.
+    pub index: usize,
+    /// Whoever waits; `None`: the session was killed, or it is the applier.
+    pub client: Option<(u64, Told)>,
+    /// It is the applier's.
+    pub is_applier: bool,
+}
+
+/// Semi-synchronous replication, both sides.
+#[derive(Debug, Default)]
+pub struct Semi {
+    /// `rpl_semi_sync_source_enabled`.
+    pub source: bool,
+    /// `rpl_semi_sync_replica_enabled`.
+    pub replica: bool,
+    /// `rpl_semi_sync_source_wait_for_replica_count`.
+    pub acks: u32,
+    /// The position up to which each replica has acknowledged.
+    pub acked: BTreeMap<Ix, usize>,
+}
+
+/// The connection of a receiver to its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wire {
+    /// The source.
+    pub source: Ix,
+    /// The source's incarnation.
+    pub boot: u64,
+    /// The semi-sync side was asked for when connecting.
+    pub is_semi: bool,
+}
+
+/// Replication from a source.
+#[derive(Debug)]
+pub struct Link {
+    /// `Source_Host`, `Source_Port`.
+    pub source: (String, u16),
+    /// Options of the link.
+    pub options: LinkOptions,
+    /// Which receiver thread this is; zero: none.
+    pub receiver_run: u64,
+    /// The receiver.
+    pub receiver: Receiver,
+    /// Its error.
+    pub error: Option<(u32, String)>,
+    /// Its connection.
+    pub wire: Option<Wire>,
+    /// `Source_UUID`.
+    pub source_uuid: String,
+    /// Which applier thread this is; zero: none.
+    pub applier_run: u64,
+    /// The applier.
+    pub applier: Applier,
+    /// `Retrieved_Gtid_Set`.
+    pub retrieved: GtidSet,
+    /// Received and not applied.
+    pub queue: VecDeque<Trx>,
+    /// Heartbeats since the receiver was started.
+    pub heartbeats: u64,
+}
+
+/// A manager's session.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    /// Who it acts for.
+    pub token: Token,
+    /// Which manager.
+    pub manager: u64,
+}
+
+/// One server.
+pub struct Server {
+    /// Its place in the definition.
+    pub ix: Ix,
+    /// `server_uuid`.
+    pub uuid: String,
+    /// Address.
+    pub address: (String, u16),
+    /// mysqld runs.
+    pub is_running: bool,
+    /// It is stopped (SIGSTOP).
+    pub is_hung: bool,
+    /// Changes with each start of mysqld.
+    pub boot: u64,
+    /// When it was started.
+    pub started: Micros,
+    /// `read_only`.
+    pub read_only: bool,
+    /// `super_read_only`.
+    pub super_read_only: bool,
+    /// `offline_mode`.
+    pub offline: bool,
+    /// `gtid_executed`: without the commits that wait.
+    pub executed: GtidSet,
+    /// The binary log.
+    pub binlog: Vec<Trx>,
+    /// Commits that wait for acknowledgements, in order.
+    pub waits: VecDeque<Wait>,
+    /// Semi-sync.
+    pub semi: Semi,
+    /// Replication.
+    pub link: Option<Link>,
+    /// Sessions of managers.
+    pub sessions: BTreeMap<u64, Session>,
+    /// The session that holds the cluster's named lock.
+    pub holder: Option<u64>,
+    /// Connections of applications.
+    pub clients: BTreeSet<u64>,
+    /// How long applying one transaction takes.
+    pub apply_us: Micros,
+    /// The configuration file says `read_only` and `super_read_only`.
+    pub boots_read_only: bool,
+    /// `relay_log_recovery`: a restart throws away what was received and not applied.
+    pub relay_log_recovery: bool,
+    /// Next number of its own.
+    next: u64,
+    uuids: Vec<String>,
+    watchers: Vec<Waker>,
+}
+
+impl Server {
+    /// A server that was never written to, running and read-only.
+    pub fn new(ix: Ix, uuids: Vec<String>, address: (String, u16)) -> Self {
+        Self {
+            ix,
+            uuid: uuids[ix].clone(),
+            address,
+            is_running: true,
+            is_hung: false,
+            boot: 1,
+            started: 0,
+            read_only: true,
+            super_read_only: true,
+            offline: false,
+            executed: GtidSet::empty(),
+            binlog: Vec::new(),
+            waits: VecDeque::new(),
+            semi: Semi::default(),
+            link: None,
+            sessions: BTreeMap::new(),
+            holder: None,
+            clients: BTreeSet::new(),
+            apply_us: 300,
+            boots_read_only: true,
+            relay_log_recovery: false,
+            next: 1,
+            uuids,
+            watchers: Vec::new(),
+        }
+    }
+
+    /// Answers statements.
+    pub fn is_serving(&self) -> bool {
+        self.is_running && !self.is_hung
+    }
+
+    /// An application could commit here, if it got its acknowledgements.
+    pub fn is_writable(&self) -> bool {
+        self.is_running && !self.read_only && !self.offline
+    }
+
+    /// The set of one transaction.
+    pub fn set_of(&self, trx: Trx) -> GtidSet {
+        GtidSet::run(&self.uuids[trx.origin], trx.number, trx.number)
+    }
+
+    /// Executed, or in the relay log.
+    pub fn received(&self) -> GtidSet {
+        self.link
+            .as_ref()
+            .map_or_else(|| self.executed.clone(), |link| self.executed.union(&link.retrieved))
+    }
+
+    /// To be woken at the next change.
+    pub fn watch(&mut self, waker: Waker) {
+        self.watchers.push(waker);
+    }
+
+    /// Wakes the threads that look at this server.
+    pub fn changed(&mut self) {
+        for waker in self.watchers.drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// Writes a transaction of its own; the client is told when it is committed.
+    pub fn commit(&mut self, client: Option<(u64, Told)>) -> Trx {
+        let trx = Trx { origin: self.ix, number: self.next };
+        self.append(trx, client, false);
+        trx
+    }
+
+    /// Writes a transaction received from elsewhere; true: it is committed.
+    pub fn apply(&mut self, trx: Trx) -> bool {
+        self.append(trx, None, true);
+        !self.waits.iter().any(|wait| wait.is_applier)
+    }
+
+    /// AFTER_SYNC: into the binary log, from where it is sent; committed when acknowledged.
+    fn append(&mut self, trx: Trx, client: Option<(u64, Told)>, is_applier: bool) {
+        self.binlog.push(trx);
+        if trx.origin == self.ix {
+            self.next = self.next.max(trx.number + 1);
+        }
+        self.waits.push_back(Wait { index: self.binlog.len(), client, is_applier });
+        self.release();
+        self.changed();
+    }
+
+    /// A replica acknowledges everything up to that place in the binary log.
+    pub fn acknowledged(&mut self, by: Ix, index: usize) {
+        if self.semi.source {
+            let known = self.semi.acked.entry(by).or_default();
+            *known = index.max(*known);
+            self.release();
+        }
+    }
+
+    /// Commits what has waited long enough [k lowered: released at once; switched off: at once].
+    pub fn release(&mut self) {
+        while let Some(wait) = self.waits.front() {
+            let by = self.semi.acked.values().filter(|index| **index >= wait.index).count();
+            if self.semi.source && by < self.semi.acks as usize {
+                return;
+            }
+            let Some(wait) = self.waits.pop_front() else { return };
+            let trx = self.binlog[wait.index - 1];
+            self.execute(trx);
+            if let Some((_, told)) = wait.client {
+                told.put(Ok(trx));
+            }
+            self.changed();
+        }
+    }
+
+    fn execute(&mut self, trx: Trx) {
+        let origin = Origin { uuid: self.uuids[trx.origin].clone(), tag: String::new() };
+        self.executed.insert(origin, Interval { first: trx.number, last: trx.number });
+    }
+
+    /// `rpl_semi_sync_source_enabled` and its count.
+    pub fn set_semi_source(&mut self, on: bool, acks: u32) {
+        if on && !self.semi.source {
+            self.semi.acked.clear();
+        }
+        self.semi.source = on;
+        if on {
+            self.semi.acks = acks;
+        }
+        self.release();
+    }
+
+    /// [KILL CONNECTION, offline_mode: the client gets 2013, the transaction stays and is
+    /// committed once the wait ends.]
+    pub fn cut_clients(&mut self) {
+        self.clients.clear();
+        for wait in &mut self.waits {
+            if let Some((_, told)) = wait.client.take() {
+                told.put(Err(Mishap::Lost));
+            }
+        }
+    }
+
+    /// Ends a manager's session; its lock is free.
+    pub fn end_session(&mut self, session: u64) {
+        self.sessions.remove(&session);
+        if self.holder == Some(session) {
+            self.holder = None;
+        }
+    }
+
+    /// kill -9.
+    pub fn crash(&mut self) {
+        self.cut_clients();
+        self.is_running = false;
+        self.is_hung = false;
+        self.boot += 1;
+        self.sessions.clear();
+        self.holder = None;
+        self.semi.acked.clear();
+        if let Some(link) = &mut self.link {
+            link.stop_receiver();
+            link.stop_applier();
+        }
+        self.changed();
+    }
+
+    /// [SIGTERM: semi-sync is switched off, all who wait are answered OK.]
+    pub fn shut_down(&mut self) {
+        self.set_semi_source(false, 0);
+        self.crash();
+    }
+
+    /// Starts mysqld: recovery commits what is in the binary log [kill -9, restart]; the
+    /// configuration file decides the rest.
+    pub fn start(&mut self, now: Micros) {
+        for wait in std::mem::take(&mut self.waits) {
+            self.execute(self.binlog[wait.index - 1]);
+        }
+        self.is_running = true;
+        self.boot += 1;
+        self.started = now;
+        self.read_only = self.boots_read_only;
+        self.super_read_only = self.boots_read_only;
+        self.offline = false;
+        self.semi = Semi::default();
+        let executed = self.executed.clone();
+        let forgets = self.relay_log_recovery;
+        if let Some(link) = &mut self.link {
+            if forgets {
+                link.queue.clear();
+                link.retrieved = GtidSet::empty();
+            }
+            let uuids = &self.uuids;
+            link.queue.retain(|trx| {
+                !GtidSet::run(&uuids[trx.origin], trx.number, trx.number).is_subset(&executed)
+            });
+        }
+        self.changed();
+    }
+
+    /// What a look sees.
+    pub fn facts(&self, now: Micros) -> ServerFacts {
+        ServerFacts {
+            uuid: self.uuid.clone(),
+            version: "9.7.4".into(),
+            server_id: self.ix as u32 + 1,
+            uptime_seconds: now.saturating_sub(self.started) / 1_000_000,
+            read_only: self.read_only,
+            super_read_only: self.super_read_only,
+            offline: self.offline,
+            gtid_mode: true,
+            log_bin: true,
+            log_replica_updates: true,
+            sync_binlog: 1,
+            flush_log: 1,
+            sync_relay_log: 1,
+            executed: self.executed.clone(),
+            purged: GtidSet::empty(),
+            replica: self.link.as_ref().map(Link::facts),
+            semi_sync: Some(SemiSync {
+                source_enabled: self.semi.source,
+                replica_enabled: self.semi.replica,
+                replica_active: self.is_acker(),
+                clients: self.semi.acked.len() as u32,
+                acks: self.semi.acks,
+                timeout_ms: 86_400_000_000,
+                after_sync: true,
+                wait_no_replica: true,
+                waiting: self.waits.len() as u32,
+            }),
+        }
+    }
+
+    /// `Rpl_semi_sync_replica_status`: its receiver is connected and acknowledges.
+    pub fn is_acker(&self) -> bool {
+        self.link.as_ref().and_then(|link| link.wire).is_some_and(|wire| wire.is_semi)
+    }
+}
+
+impl Link {
+    /// A link to that source, stopped.
+    pub fn new(source: (String, u16), options: LinkOptions) -> Self {
+        Self {
+            source,
+            options,
+            receiver_run: 0,
+            receiver: Receiver::Off,
+            error: None,
+            wire: None,
+            source_uuid: String::new(),
+            applier_run: 0,
+            applier: Applier::Off,
+            retrieved: GtidSet::empty(),
+            queue: VecDeque::new(),
+            heartbeats: 0,
+        }
+    }
+
+    /// Stops the receiver: what is half received is thrown away.
+    pub fn stop_receiver(&mut self) {
+        self.receiver_run = 0;
+        self.receiver = Receiver::Off;
+        self.wire = None;
+    }
+
+    /// Stops the applier.
+    pub fn stop_applier(&mut self) {
+        self.applier_run = 0;
+        self.applier = Applier::Off;
+    }
+
+    fn facts(&self) -> ReplicaFacts {
+        ReplicaFacts {
+            source_host: self.source.0.clone(),
+            source_port: self.source.1,
+            source_uuid: self.source_uuid.clone(),
+            receiver: self.receiver.clone(),
+            receiver_error: self.error.clone(),
+            applier: self.applier.clone(),
+            retrieved: self.retrieved.clone(),
+            lag_seconds: (self.applier == Applier::On).then_some(0),
+            heartbeats: self.heartbeats,
+            auto_position: true,
+            options: self.options.clone(),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What a run starts with.
+
+use conclave_core::model::{
+    ClusterDefinition, Mode, Policy, PromotionRule, ServerDefinition, SshTarget, Vip,
+};
+
+/// What a run starts with; everything else follows from the seed.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The seed.
+    pub seed: u64,
+    /// How many managers.
+    pub managers: u64,
+    /// The cluster.
+    pub definition: ClusterDefinition,
+    /// Clients at the writer address.
+    pub writers: u32,
+    /// Pause between two writes of a client.
+    pub write_every_us: u64,
+    /// Whether readable lines are kept.
+    pub trace: bool,
+}
+
+impl Setup {
+    /// Three managers, and so many servers in one mode.
+    pub fn new(mode: Mode, servers: usize, acks: u32) -> Self {
+        let policy = Policy { last_failover_minutes: 0, ..Policy::default() };
+        let definition = ClusterDefinition {
+            name: "app1".into(),
+            mode,
+            acks,
+            admin_account: "conclave".into(),
+            servers: (1..=servers).map(server).collect(),
+            writer: Some(vip("10.0.0.100")),
+            readers: Vec::new(),
+            policy,
+        };
+        Self { seed: 1, managers: 3, definition, writers: 2, write_every_us: 20_000, trace: false }
+    }
+
+    /// `quorum` mode with the smallest number of servers.
+    pub fn quorum() -> Self {
+        Self::new(Mode::Quorum, 3, 1)
+    }
+
+    /// `quorum` mode with five servers, two of which acknowledge each commit.
+    pub fn quorum_of_five() -> Self {
+        Self::new(Mode::Quorum, 5, 2)
+    }
+
+    /// Another seed.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Readable lines are kept.
+    #[must_use]
+    pub fn traced(self) -> Self {
+        Self { trace: true, ..self }
+    }
+
+    /// One server is preferred as candidate.
+    #[must_use]
+    pub fn prefer(mut self, ix: usize) -> Self {
+        self.definition.servers[ix].promotion = PromotionRule::Prefer;
+        self
+    }
+
+    /// Another policy.
+    #[must_use]
+    pub fn policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
+        change(&mut self.definition.policy);
+        self
+    }
+}
+
+fn server(number: usize) -> ServerDefinition {
+    let host = format!("10.0.0.{number}");
+    ServerDefinition {
+        name: format!("db{number}").as_str().into(),
+        host: host.clone(),
+        port: 3306,
+        rack: format!("r{number}"),
+        promotion: PromotionRule::Allow,
+        acker: true,
+        replication_account: format!("repl_db{number}"),
+        ssh: Some(SshTarget { host, port: 22, user: "root".into() }),
+        data_dir: "/var/lib/mysql".into(),
+        service: Some("mysqld".into()),
+    }
+}
+
+fn vip(address: &str) -> Vip {
+    Vip { address: address.into(), prefix: 24, interface: "eth0".into() }
+}

@@ -1,0 +1,168 @@
+//! Everything that exists in a run, and the handle that its tasks share.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, Weak},
+};
+
+use conclave_core::{
+    model::{ClusterDefinition, ClusterName, ServerName},
+    state::ClusterState,
+};
+
+use crate::{
+    ambush::Ambush,
+    client::Ledger,
+    clock::{Micros, Sim, lock},
+    consensus::Consensus,
+    host::Host,
+    invariant::{Checker, Event},
+    manager::Manager,
+    network::{Ix, Network},
+    rng::Rng,
+    server::Server,
+};
+
+/// A handle on the world; cheap to clone. Never held locked across an `.await`.
+#[derive(Clone)]
+pub struct Ctx {
+    /// Time and tasks.
+    pub sim: Sim,
+    world: Arc<Mutex<World>>,
+}
+
+impl Ctx {
+    /// Makes a world that knows its own handle.
+    pub fn new(sim: Sim, make: impl FnOnce(Weak<Mutex<World>>) -> World) -> Self {
+        let world = Arc::new_cyclic(|me| Mutex::new(make(me.clone())));
+        Self { sim, world }
+    }
+
+    /// The world.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        lock(&self.world)
+    }
+}
+
+/// The simulated world.
+pub struct World {
+    /// Time and tasks.
+    pub sim: Sim,
+    /// Chance.
+    pub rng: Rng,
+    /// The one cluster that the managers look after.
+    pub cluster: ClusterName,
+    /// Its definition at the start.
+    pub definition: ClusterDefinition,
+    /// Names of the servers by their place.
+    pub names: Vec<ServerName>,
+    /// The servers.
+    pub servers: Vec<Server>,
+    /// Their hosts.
+    pub hosts: Vec<Host>,
+    /// Wires.
+    pub network: Network,
+    /// The managers' log.
+    pub consensus: Consensus,
+    /// The managers.
+    pub managers: BTreeMap<u64, Manager>,
+    /// What applications wrote and were told.
+    pub ledger: Ledger,
+    /// A fault that waits for its moment.
+    pub ambush: Option<Ambush>,
+    /// The invariants, watching.
+    pub checker: Checker,
+    /// Readable lines of what happened; `None`: not wanted.
+    pub trace: Option<Vec<String>>,
+    me: Weak<Mutex<World>>,
+    last_number: u64,
+}
+
+impl World {
+    /// A world with nothing going on yet.
+    pub fn new(
+        me: Weak<Mutex<World>>,
+        sim: Sim,
+        seed: u64,
+        definition: ClusterDefinition,
+        managers: u64,
+    ) -> Self {
+        let names: Vec<ServerName> = definition.servers.iter().map(|s| s.name.clone()).collect();
+        let uuid = |ix: usize| format!("00000000-0000-0000-0000-{:012}", ix + 1);
+        let uuids: Vec<String> = (0..names.len()).map(uuid).collect();
+        let server = |(ix, s): (Ix, &conclave_core::model::ServerDefinition)| {
+            Server::new(ix, uuids.clone(), (s.host.clone(), s.port))
+        };
+        let cluster = definition.name.clone();
+        let mode = definition.mode;
+        Self {
+            rng: Rng::new(seed),
+            servers: definition.servers.iter().enumerate().map(server).collect(),
+            hosts: names.iter().map(|_| Host::default()).collect(),
+            network: Network::default(),
+            consensus: Consensus::new(1..=managers),
+            managers: (1..=managers)
+                .map(|id| (id, Manager::new(id, sim.process(), id * 7_000_000, managers)))
+                .collect(),
+            ledger: Ledger::default(),
+            ambush: None,
+            checker: Checker::new(mode),
+            trace: None,
+            names,
+            definition,
+            cluster,
+            sim,
+            me,
+            last_number: 0,
+        }
+    }
+
+    /// The handle on this world.
+    pub fn ctx(&self) -> Ctx {
+        // The world is only ever reached through a handle, so one exists.
+        let world = self.me.upgrade().unwrap_or_else(|| unreachable!("a world without a handle"));
+        Ctx { sim: self.sim.clone(), world }
+    }
+
+    /// A number that nothing else has.
+    pub fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// Where that server is in the definition.
+    pub fn ix(&self, name: &ServerName) -> Option<Ix> {
+        self.names.iter().position(|known| known == name)
+    }
+
+    /// The newest agreed state of the cluster.
+    pub fn state(&self) -> Option<ClusterState> {
+        self.consensus.newest().clusters.get(&self.cluster).cloned()
+    }
+
+    /// Adds a line to the trace, if one is wanted.
+    pub fn note(&mut self, line: impl FnOnce(&World) -> String) {
+        if self.trace.is_some() {
+            let line = format!("{} {}", stamp(self.sim.now()), line(self));
+            if let Some(trace) = &mut self.trace {
+                trace.push(line);
+            }
+        }
+    }
+
+    /// Shows an event to every invariant.
+    pub fn emit(&mut self, event: Event) {
+        let mut checker = std::mem::take(&mut self.checker);
+        let before = checker.violations.len();
+        checker.see(&event, self);
+        for violation in checker.violations[before..].to_vec() {
+            self.note(|_| format!("VIOLATION {violation}"));
+        }
+        self.checker = checker;
+    }
+}
+
+/// A moment as `seconds.microseconds`.
+pub fn stamp(at: Micros) -> String {
+    format!("{:4}.{:06}", at / 1_000_000, at % 1_000_000)
+}

@@ -1,0 +1,282 @@
+//! Failovers under each fault of the primary, and the faults that must not lead to one.
+
+use conclave_core::model::{Mode, Outcome};
+use conclave_sim::{client::Door, network::Node, run::Run, setup::Setup};
+
+use super::{closed, cut_managers_from, outcomes, problems, refusals};
+
+fn promoted(run: &mut Run, millis: u64) {
+    closed(run, millis, 1);
+    assert_eq!(run.primary(), "db2");
+    run.settle(10_000);
+    let since = run.executor.sim().now();
+    run.pass(500);
+    assert!(run.acknowledged_since(since) > 10, "clients go on");
+}
+
+#[test]
+fn killed_primary_is_replaced_and_no_acknowledged_write_is_lost() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    run.world(|world| world.kill_server(0));
+    let killed = run.executor.sim().now();
+    promoted(&mut run, 1_000);
+    let first = run.world(|world| {
+        let after = world.ledger.acknowledged().find(|write| write.invoked > killed);
+        after.map(|write| write.server)
+    });
+    assert_eq!(first, Some(1));
+    let chores = run.world(|world| {
+        let trace = world.trace.iter().flatten();
+        trace.filter(|line| line.contains("plan_chore")).cloned().collect::<Vec<_>>()
+    });
+    assert_eq!(chores, [""; 0], "nothing was tried on the dying primary");
+}
+
+#[test]
+fn host_loss_is_a_failover_after_the_silence_threshold() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    run.world(|world| world.power_off(0));
+    run.pass(1_500);
+    assert_eq!(run.state().epoch.0, 0, "silence is doubt at first");
+    promoted(&mut run, 4_000);
+}
+
+#[test]
+fn hung_primary_is_replaced_and_killed_when_it_wakes_or_before() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    run.world(|world| world.hang_server(0));
+    promoted(&mut run, 5_000);
+    run.world(|world| world.resume_server(0));
+    run.pass(3_000);
+    run.settle(5_000);
+}
+
+#[test]
+fn hung_primary_whose_host_nobody_reaches_acknowledges_nothing_when_it_wakes() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.ctx.run_client(Door::Server(0), 30_000);
+    run.world(|world| world.hosts[0].has_ssh = false);
+    run.pass(3_000);
+    run.world(|world| world.hang_server(0));
+    closed(&mut run, 8_000, 1);
+    run.world(|world| world.resume_server(0));
+    run.pass(5_000);
+    run.settle(20_000);
+    assert_eq!(run.primary(), "db2");
+}
+
+#[test]
+fn managers_cut_from_the_primary_whose_replicas_hear_it_do_nothing() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    cut_managers_from(&run, 0);
+    for _ in 0..20 {
+        run.pass(1_000);
+        assert_eq!(run.state().epoch.0, 0);
+    }
+    assert!(refusals(&run).contains(&"gate.still_heard"), "{:?}", refusals(&run));
+    assert!(problems(&run).contains(&"problem.primary_unreachable"), "{:?}", problems(&run));
+    let since = run.executor.sim().now();
+    run.pass(1_000);
+    assert!(run.acknowledged_since(since) > 10, "clients were never disturbed");
+    run.world(|world| world.network.heal());
+    run.settle(5_000);
+}
+
+#[test]
+fn one_manager_without_a_route_to_the_primary_is_outvoted() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    let leader = run.leader();
+    run.world(|world| world.network.part(Node::Manager(leader), Node::Host(0)));
+    run.pass(10_000);
+    assert_eq!(run.state().epoch.0, 0);
+    assert!(problems(&run).contains(&"problem.primary_doubtful"));
+}
+
+#[test]
+fn primary_cut_from_managers_and_replicas_but_not_from_clients_acknowledges_nothing() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.ctx.run_client(Door::Server(0), 30_000);
+    run.pass(3_000);
+    cut_managers_from(&run, 0);
+    run.world(|world| {
+        world.network.part(Node::Host(0), Node::Host(1));
+        world.network.part(Node::Host(0), Node::Host(2));
+    });
+    closed(&mut run, 10_000, 1);
+    run.pass(5_000);
+    run.world(|world| world.network.heal());
+    // What its clients wrote without an acknowledgement is found and kept apart.
+    run.settle(20_000);
+    assert_eq!(run.primary(), "db2");
+}
+
+#[test]
+fn primary_cut_from_its_replicas_only_goes_on_when_they_are_back() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    run.world(|world| {
+        world.network.part(Node::Host(0), Node::Host(1));
+        world.network.part(Node::Host(0), Node::Host(2));
+    });
+    run.pass(10_000);
+    assert_eq!(run.state().epoch.0, 0, "managers reach it: it is not dead");
+    assert!(problems(&run).contains(&"problem.last_acker_lost"), "{:?}", problems(&run));
+    run.world(|world| world.network.heal());
+    run.settle(10_000);
+}
+
+#[test]
+fn minority_of_managers_beside_a_dead_primary_does_nothing() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    let alone = run.leader();
+    run.world(|world| {
+        for id in (1..=3).filter(|id| *id != alone) {
+            world.network.part(Node::Manager(alone), Node::Manager(id));
+        }
+        world.kill_server(0);
+    });
+    // The other two elect a leader of their own and do the work.
+    promoted(&mut run, 10_000);
+    assert_ne!(run.leader(), alone);
+}
+
+#[test]
+fn two_of_three_managers_dead_means_no_failover_until_one_is_back() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    run.world(|world| {
+        world.kill_manager(1);
+        world.kill_manager(2);
+        world.kill_server(0);
+    });
+    run.pass(20_000);
+    assert_eq!(run.state().epoch.0, 0);
+    run.world(|world| world.start_manager(1));
+    promoted(&mut run, 10_000);
+}
+
+#[test]
+fn dead_replica_then_dead_primary_is_refused_until_the_replica_is_back() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    run.world(|world| world.kill_server(2));
+    run.pass(3_000);
+    run.world(|world| world.kill_server(0));
+    run.pass(10_000);
+    assert_eq!(run.state().epoch.0, 0);
+    assert!(refusals(&run).contains(&"gate.no_coverage"), "{:?}", refusals(&run));
+    run.world(|world| world.start_server(2));
+    promoted(&mut run, 10_000);
+}
+
+#[test]
+fn restarted_replica_replicates_and_acknowledges_again_by_itself() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    run.world(|world| world.kill_server(2));
+    run.pass(3_000);
+    run.world(|world| world.start_server(2));
+    run.settle(10_000);
+    assert_eq!(run.state().epoch.0, 0);
+}
+
+#[test]
+fn five_servers_with_two_acknowledgements_survive_a_replica_and_the_primary() {
+    let mut run = Run::new(&Setup::quorum_of_five().traced());
+    run.pass(3_000);
+    run.world(|world| world.power_off(3));
+    run.pass(3_000);
+    run.world(|world| world.kill_server(0));
+    promoted(&mut run, 10_000);
+    run.world(|world| world.power_on(3));
+    run.settle(20_000);
+}
+
+#[test]
+fn replica_that_lags_is_waited_for_and_nothing_is_thrown_away() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.world(|world| {
+        world.servers[1].apply_us = 60_000;
+        world.servers[2].apply_us = 60_000;
+    });
+    run.pass(20_000);
+    run.world(|world| world.kill_server(0));
+    closed(&mut run, 120_000, 1);
+    run.settle(60_000);
+}
+
+#[test]
+fn candidate_that_lacks_transactions_gets_them_from_the_most_advanced_replica() {
+    let mut run = Run::new(&Setup::quorum().prefer(1).traced());
+    run.pass(3_000);
+    run.world(|world| world.network.part(Node::Host(0), Node::Host(1)));
+    run.pass(2_000);
+    run.world(|world| world.kill_server(0));
+    promoted(&mut run, 10_000);
+    let attempt = run.state().history.pop_back();
+    let donors = attempt.and_then(|a| Some(a.stage.entry_nine()?.election.donor.clone()));
+    assert_eq!(donors, Some(Some("db3".into())));
+}
+
+#[test]
+fn fenced_mode_with_a_reachable_host_fences_and_promotes() {
+    let mut run = Run::new(&Setup::new(Mode::Fenced, 3, 0).traced());
+    run.pass(3_000);
+    run.world(|world| world.kill_server(0));
+    promoted(&mut run, 5_000);
+}
+
+#[test]
+fn fenced_mode_without_the_host_is_undone_until_an_operator_vouches() {
+    let mut run = Run::new(&Setup::new(Mode::Fenced, 3, 0).traced());
+    run.pass(3_000);
+    run.world(|world| world.power_off(0));
+    closed(&mut run, 40_000, 1);
+    let first = outcomes(&run).remove(0);
+    assert!(matches!(first, Some(Outcome::Aborted { .. })), "{first:?}");
+    assert_eq!(run.primary(), "db1");
+    run.wish("ann", |wish| wish.asserted_dead = true);
+    run.until(60_000, "a promotion", |world| world.primary() == 1);
+    run.settle(20_000);
+    assert!(run.said().iter().any(|said| said.starts_with("opened")), "{:?}", run.said());
+}
+
+#[test]
+fn best_effort_without_the_host_tries_to_fence_and_goes_on() {
+    let mut run = Run::new(&Setup::new(Mode::BestEffort, 3, 0).traced());
+    run.pass(3_000);
+    run.world(|world| world.power_off(0));
+    promoted(&mut run, 60_000);
+}
+
+#[test]
+fn stall_of_a_manager_is_no_evidence_of_its_own() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    for id in 1..=3 {
+        run.world(|world| {
+            let owner = world.managers[&id].owner;
+            world.stall_manager(id, owner, 5_000_000);
+        });
+    }
+    run.pass(15_000);
+    assert_eq!(run.state().epoch.0, 0);
+    run.settle(5_000);
+}
+
+#[test]
+fn slow_wires_are_no_reason_for_a_failover() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    run.world(|world| world.network.slow(Node::Host(0), 100_000));
+    run.pass(20_000);
+    assert_eq!(run.state().epoch.0, 0);
+    run.world(|world| world.network.heal());
+    run.settle(10_000);
+}

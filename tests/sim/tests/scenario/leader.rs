@@ -1,0 +1,95 @@
+//! The leader or the target lost at each moment of each step.
+
+use conclave_sim::{
+    ambush::{Ambush, Blow, Moment},
+    network::Node,
+    run::Run,
+    setup::Setup,
+};
+
+/// The steps of a failover in `quorum` mode, one that needs catching up included.
+const STEPS: [&str; 8] = [
+    "stop_receiver",
+    "fence",
+    "catch_up",
+    "apply",
+    "detach",
+    "follow",
+    "open_for_writes",
+    "take_vip",
+];
+
+/// A failover with a candidate that lacks transactions, struck once. The run, and whether the
+/// ambush was sprung.
+fn struck(step: &'static str, moment: Moment, blow: Blow, seed: u64) -> (Run, bool) {
+    let mut run = Run::new(&Setup::quorum().seed(seed).prefer(1).traced());
+    run.pass(2_000);
+    run.world(|world| world.network.part(Node::Host(0), Node::Host(1)));
+    run.pass(1_000);
+    run.world(|world| {
+        world.ambush = Some(Ambush { step: Some(step), moment, skip: 0, blow });
+        world.kill_server(0);
+    });
+    run.pass(1_500);
+    run.world(|world| world.network.heal());
+    run.pass(20_000);
+    let is_sprung = run.world(|world| world.ambush.is_none());
+    (run, is_sprung)
+}
+
+/// Moments that a step has: one that acts on a host takes no lock and reads nothing back, and one
+/// whose goal is met already does not act.
+fn has(step: &str, moment: Moment) -> bool {
+    match moment {
+        Moment::BeforeLock | Moment::BeforeReadBack => !matches!(step, "fence" | "take_vip"),
+        Moment::BeforeCommit | Moment::BeforeAct | Moment::BeforeClosingCommit => true,
+    }
+}
+
+#[test]
+fn leader_killed_at_any_moment_of_any_step_is_followed_by_one_that_finishes() {
+    for (seed, step) in STEPS.into_iter().enumerate() {
+        for moment in Moment::ALL {
+            let (mut run, is_sprung) = struck(step, moment, Blow::Kill, seed as u64);
+            let is_expected = has(step, moment) && step != "apply" || moment_of_apply(step, moment);
+            assert_eq!(is_sprung, is_expected, "{step} {moment:?}");
+            run.world(|world| world.unmask(0));
+            run.settle(30_000);
+            assert_eq!(run.primary(), "db2", "{step} {moment:?}");
+            assert_eq!(run.state().epoch.0, 1, "{step} {moment:?}: under the same id");
+        }
+    }
+}
+
+/// Nothing is left to apply once the candidate has caught up: that step never acts.
+fn moment_of_apply(step: &str, moment: Moment) -> bool {
+    let acts = matches!(moment, Moment::BeforeAct | Moment::BeforeReadBack);
+    step == "apply" && !acts
+}
+
+#[test]
+fn leader_stopped_at_any_moment_of_any_step_changes_nothing_when_it_goes_on() {
+    for (seed, step) in STEPS.into_iter().enumerate() {
+        for moment in Moment::ALL {
+            for span in [1_000_000, 8_000_000] {
+                let blow = Blow::Stall(span);
+                let (mut run, _) = struck(step, moment, blow, seed as u64);
+                run.world(|world| world.unmask(0));
+                run.settle(30_000);
+                assert_eq!(run.primary(), "db2", "{step} {moment:?} {span}");
+            }
+        }
+    }
+}
+
+#[test]
+fn target_killed_at_any_moment_of_any_step_ends_in_one_primary() {
+    for (seed, step) in STEPS.into_iter().enumerate() {
+        for moment in Moment::ALL {
+            let (mut run, _) = struck(step, moment, Blow::KillTarget, seed as u64);
+            run.world(|world| (0..3).for_each(|ix| world.unmask(ix)));
+            run.pass(1_000);
+            run.settle(120_000);
+        }
+    }
+}

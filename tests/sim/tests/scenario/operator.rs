@@ -1,0 +1,137 @@
+//! Operators: wishes, pauses, and the last-failover interval.
+
+use conclave_core::{
+    model::{Actor, Outcome},
+    state::{Command, Reply},
+};
+use conclave_sim::{run::Run, setup::Setup};
+
+use super::{closed, outcomes, refusals};
+
+fn ann() -> Actor {
+    Actor::Operator { name: "ann".into() }
+}
+
+#[test]
+fn paused_cluster_waits_for_its_operator() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    let pause =
+        Command::Pause { cluster: "app1".into(), actor: ann(), reason: "maintenance".into() };
+    assert_eq!(run.operate(pause), Ok(Reply::Ok));
+    run.world(|world| world.kill_server(0));
+    run.pass(10_000);
+    assert_eq!(run.state().epoch.0, 0);
+    assert_eq!(refusals(&run), ["gate.paused"]);
+    assert_eq!(run.operate(Command::Resume { cluster: "app1".into() }), Ok(Reply::Ok));
+    closed(&mut run, 5_000, 1);
+    run.settle(5_000);
+}
+
+#[test]
+fn operator_may_fail_over_a_paused_cluster_to_the_server_of_their_choice() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    let pause = Command::Pause { cluster: "app1".into(), actor: ann(), reason: String::new() };
+    assert_eq!(run.operate(pause), Ok(Reply::Ok));
+    run.pass(1_000);
+    run.world(|world| world.kill_server(0));
+    run.pass(3_000);
+    run.wish("ann", |wish| wish.wanted = Some("db3".into()));
+    closed(&mut run, 5_000, 1);
+    assert_eq!(run.primary(), "db3");
+    run.settle(5_000);
+    assert_eq!(run.said(), ["opened app1-1"]);
+}
+
+#[test]
+fn wish_against_a_live_primary_is_refused_with_the_reason() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    run.wish("ann", |_| {});
+    run.pass(3_000);
+    assert_eq!(run.state().epoch.0, 0);
+    assert_eq!(run.said().len(), 1, "{:?}", run.said());
+    assert!(run.said()[0].contains("gate.primary_alive"), "{:?}", run.said());
+}
+
+#[test]
+fn two_operators_at_once_get_one_failover() {
+    let mut run = Run::new(&Setup::quorum().policy(|p| p.automatic = false).traced());
+    run.pass(3_000);
+    run.world(|world| world.kill_server(0));
+    run.pass(2_000);
+    run.wish("ann", |wish| wish.wanted = Some("db2".into()));
+    run.pass(15);
+    run.wish("bob", |wish| wish.wanted = Some("db3".into()));
+    run.pass(10_000);
+    assert_eq!(run.state().epoch.0, 1, "{:?}", run.said());
+    run.settle(5_000);
+}
+
+#[test]
+fn last_failover_interval_refuses_the_second_and_an_operator_may_waive_it() {
+    let mut run = Run::new(&Setup::quorum().policy(|p| p.last_failover_minutes = 10).traced());
+    run.pass(3_000);
+    run.world(|world| world.kill_server(0));
+    closed(&mut run, 5_000, 1);
+    run.world(|world| world.unmask(0));
+    run.pass(10_000);
+    run.world(|world| world.kill_server(1));
+    run.pass(10_000);
+    assert_eq!(run.state().epoch.0, 1);
+    assert_eq!(refusals(&run), ["gate.last_failover_interval"]);
+    run.wish("ann", |wish| wish.interval_waived = true);
+    closed(&mut run, 5_000, 2);
+    run.world(|world| world.unmask(1));
+    run.settle(20_000);
+}
+
+#[test]
+fn last_failover_interval_is_counted_across_a_restart_of_all_managers_and_ends() {
+    let mut run = Run::new(&Setup::quorum().policy(|p| p.last_failover_minutes = 2).traced());
+    run.pass(3_000);
+    run.world(|world| world.kill_server(0));
+    closed(&mut run, 5_000, 1);
+    run.world(|world| world.unmask(0));
+    run.pass(20_000);
+    run.settle(5_000);
+    run.world(|world| (1..=3).for_each(|id| world.kill_manager(id)));
+    run.pass(120_000);
+    run.world(|world| (1..=3).for_each(|id| world.start_manager(id)));
+    run.pass(5_000);
+    run.world(|world| world.kill_server(1));
+    run.pass(10_000);
+    assert_eq!(run.state().epoch.0, 1, "downtime of the group does not count as passed");
+    closed(&mut run, 200_000, 2);
+    run.world(|world| world.unmask(1));
+    run.settle(20_000);
+}
+
+#[test]
+fn undone_attempt_does_not_start_the_interval() {
+    let mut run = Run::new(&Setup::quorum().policy(|p| p.last_failover_minutes = 480).traced());
+    run.pass(3_000);
+    run.world(|world| {
+        // The candidate dies while it is being brought level.
+        world.servers[1].apply_us = 400_000;
+        world.servers[2].apply_us = 400_000;
+    });
+    run.pass(3_000);
+    run.world(|world| world.kill_server(0));
+    run.until(5_000, "stage Recover", |world| {
+        let stage = world.state().and_then(|s| Some(s.attempt?.stage.code()));
+        stage == Some("recover")
+    });
+    run.world(|world| {
+        world.kill_server(1);
+        world.servers[2].apply_us = 300;
+    });
+    closed(&mut run, 60_000, 1);
+    assert!(matches!(outcomes(&run)[0], Some(Outcome::Aborted { .. })));
+    run.world(|world| {
+        world.servers[1].apply_us = 300;
+        world.start_server(1);
+    });
+    closed(&mut run, 30_000, 2);
+    assert!(matches!(outcomes(&run)[1], Some(Outcome::Promoted { .. })));
+    run.settle(20_000);
+}

@@ -1,0 +1,181 @@
+//! Servers that come back: clean, with transactions of their own, before and after the verdict.
+
+use conclave_core::{model::RestartPolicy, state::Standing};
+use conclave_sim::{client::Door, network::Node, run::Run, setup::Setup};
+
+use super::{closed, cut_managers_from};
+
+/// A person unmasks a fenced server and starts it.
+fn bring_back(run: &Run, ix: usize) {
+    run.world(|world| world.unmask(ix));
+}
+
+#[test]
+fn clean_former_primary_is_rejoined_and_acknowledges_again() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    run.world(|world| {
+        // Nobody writes when it dies, so it has nothing of its own.
+        world.network.part(Node::Client, Node::Host(0));
+    });
+    run.pass(1_000);
+    run.world(|world| world.kill_server(0));
+    closed(&mut run, 5_000, 1);
+    run.world(|world| world.network.heal());
+    let former = run.state().members[&"db1".into()].standing.clone();
+    assert_eq!(former, Standing::Former { vips_dropped: true });
+    bring_back(&run, 0);
+    run.settle(10_000);
+    assert_eq!(run.state().members[&"db1".into()].standing, Standing::Member);
+    assert!(run.state().regimes[0].ackers.contains(&"db1".into()));
+}
+
+#[test]
+fn former_primary_with_an_errant_transaction_is_quarantined() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    // A commit that no replica got: kill -9 leaves it in the binary log, recovery commits it.
+    run.world(|world| {
+        world.network.part(Node::Host(0), Node::Host(1));
+        world.network.part(Node::Host(0), Node::Host(2));
+    });
+    run.pass(500);
+    run.world(|world| {
+        world.kill_server(0);
+        world.network.heal();
+    });
+    closed(&mut run, 10_000, 1);
+    bring_back(&run, 0);
+    run.until(10_000, "a quarantine", |world| {
+        let standing = world.state().map(|s| s.members[&"db1".into()].standing.clone());
+        matches!(standing, Some(Standing::Quarantined { .. }))
+    });
+    run.settle(5_000);
+    let link = run.world(|world| world.servers[0].link.is_some());
+    assert!(!link, "it follows nobody");
+}
+
+#[test]
+fn quarantined_server_stays_apart_in_the_next_failover() {
+    let mut run = Run::new(&Setup::quorum_of_five().traced());
+    run.pass(3_000);
+    run.world(|world| {
+        for ix in 1..5 {
+            world.network.part(Node::Host(0), Node::Host(ix));
+        }
+    });
+    run.pass(500);
+    run.world(|world| {
+        world.kill_server(0);
+        world.network.heal();
+    });
+    closed(&mut run, 10_000, 1);
+    bring_back(&run, 0);
+    run.pass(5_000);
+    let second = run.primary_ix();
+    run.world(|world| world.kill_server(second));
+    closed(&mut run, 10_000, 2);
+    run.settle(20_000);
+    let standing = run.state().members[&"db1".into()].standing.clone();
+    assert!(matches!(standing, Standing::Quarantined { .. }), "{standing:?}");
+    let link = run.world(|world| world.servers[0].link.is_some());
+    assert!(!link, "it follows nobody");
+}
+
+#[test]
+fn primary_restarted_before_the_verdict_is_opened_again() {
+    let mut run = Run::new(&Setup::quorum().policy(|p| p.refusals = 100).traced());
+    run.pass(3_000);
+    run.world(|world| world.kill_server(0));
+    run.pass(1_500);
+    run.world(|world| world.start_server(0));
+    run.settle(10_000);
+    assert_eq!((run.primary(), run.state().epoch.0), ("db1".into(), 0));
+}
+
+#[test]
+fn primary_restarted_before_the_verdict_is_replaced_if_the_policy_says_so() {
+    let setup = Setup::quorum().policy(|policy| {
+        policy.refusals = 100;
+        policy.primary_restarted = RestartPolicy::Failover;
+    });
+    let mut run = Run::new(&setup.traced());
+    run.pass(3_000);
+    run.world(|world| world.kill_server(0));
+    run.pass(1_500);
+    run.world(|world| world.start_server(0));
+    closed(&mut run, 10_000, 1);
+    assert_eq!(run.primary(), "db2");
+    bring_back(&run, 0);
+    run.settle(20_000);
+}
+
+#[test]
+fn primary_restarted_during_the_failover_never_makes_two() {
+    // The service manager starts it again, whatever the fence said: 0 to 400 ms after the kill.
+    for after in (0..400).step_by(20) {
+        let mut run = Run::new(&Setup::quorum().seed(after).traced());
+        run.world(|world| world.hosts[0].has_ssh = after % 40 == 0);
+        run.ctx.run_client(Door::Server(0), 30_000);
+        run.pass(3_000);
+        run.world(|world| world.kill_server(0));
+        run.pass(after);
+        run.world(|world| world.start_server(0));
+        run.pass(10_000);
+        bring_back(&run, 0);
+        run.settle(20_000);
+    }
+}
+
+#[test]
+fn everything_restarted_at_once_finds_its_primary_again() {
+    for managers_too in [false, true] {
+        let mut run = Run::new(&Setup::quorum().traced());
+        run.pass(3_000);
+        run.world(|world| {
+            (0..3).for_each(|ix| world.power_off(ix));
+            (1..=3).filter(|_| managers_too).for_each(|id| world.kill_manager(id));
+        });
+        run.pass(20_000);
+        run.world(|world| {
+            (0..3).for_each(|ix| world.power_on(ix));
+            (1..=3).for_each(|id| world.start_manager(id));
+        });
+        run.pass(10_000);
+        run.world(|world| (0..3).for_each(|ix| world.unmask(ix)));
+        run.settle(30_000);
+        // Without old ballots nobody has a reason to replace it.
+        assert!(!managers_too || run.primary() == "db1");
+    }
+}
+
+#[test]
+fn fenced_server_that_lost_its_power_comes_back_as_a_replica() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    run.world(|world| world.power_off(0));
+    closed(&mut run, 10_000, 1);
+    run.pass(2_000);
+    run.world(|world| world.power_on(0));
+    run.settle(20_000);
+    assert_eq!(run.primary(), "db2");
+}
+
+#[test]
+fn primary_that_nobody_reached_is_found_harmless_when_it_is_back() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.ctx.run_client(Door::Server(0), 30_000);
+    run.pass(3_000);
+    cut_managers_from(&run, 0);
+    run.world(|world| {
+        world.network.part(Node::Host(0), Node::Host(1));
+        world.network.part(Node::Host(0), Node::Host(2));
+    });
+    closed(&mut run, 10_000, 1);
+    run.pass(2_000);
+    run.world(|world| world.network.heal());
+    run.pass(5_000);
+    let old = run.world(|world| (world.servers[0].is_writable(), world.hosts[0].vips.len()));
+    assert_eq!(old, (false, 0));
+    run.settle(5_000);
+}
