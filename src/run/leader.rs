@@ -8,12 +8,16 @@ use std::{
 
 use conclave_core::{
     decide::{self, Move, StepOrder, View},
-    model::{ClusterName, ManagerId, Mono, StepOutcome, Term},
+    model::{ClusterName, ManagerId, Mono, StepId, StepOutcome, Term},
     ports::{Clock, ProposeError},
-    state::Command,
+    state::{Command, GroupState},
     step,
 };
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+    time::timeout,
+};
 
 use super::{
     ballot::Booths,
@@ -43,6 +47,8 @@ pub struct Loop {
     /// One proposal at a time for each cluster: the next tick sees what it changed.
     proposing: BTreeSet<Option<ClusterName>>,
     tasks: JoinSet<Done>,
+    /// Steps under way, to be ended when the record no longer wants them.
+    steps: BTreeMap<(ClusterName, StepId), AbortHandle>,
     said: BTreeMap<ClusterName, String>,
 }
 
@@ -55,7 +61,7 @@ struct Leading {
 
 enum Done {
     Proposed(Option<ClusterName>),
-    Step,
+    Step(ClusterName, StepId),
 }
 
 impl Loop {
@@ -69,6 +75,7 @@ impl Loop {
             leading: None,
             proposing: BTreeSet::new(),
             tasks: JoinSet::new(),
+            steps: BTreeMap::new(),
             said: BTreeMap::new(),
         }
     }
@@ -87,6 +94,7 @@ impl Loop {
                     if changed.is_err() { break }
                     let group = state.borrow_and_update().clone();
                     self.live.agreed(&group, SystemClock.now());
+                    self.end_stray_steps(&group);
                 }
                 Some(done) = self.tasks.join_next() => self.joined(done),
                 _ = stop.changed() => break,
@@ -106,7 +114,10 @@ impl Loop {
             Ok(Done::Proposed(cluster)) => {
                 self.proposing.remove(&cluster);
             }
-            Ok(Done::Step) => {}
+            Ok(Done::Step(cluster, id)) => {
+                self.steps.remove(&(cluster, id));
+            }
+            Err(error) if error.is_cancelled() => {}
             Err(error) => tracing::error!(%error, "a task of the leader ended by a panic"),
         }
     }
@@ -223,7 +234,8 @@ impl Loop {
         let (cluster, id) = (order.place.cluster.clone(), order.record.id);
         self.live.step_began(&cluster, id, SystemClock.now());
         let (world, live) = (self.world.clone(), self.live.clone());
-        self.tasks.spawn(async move {
+        let key = (cluster.clone(), id);
+        let handle = self.tasks.spawn(async move {
             let (goal, target) = (order.record.goal.code(), order.record.target.clone());
             tracing::info!(%cluster, step = %id, goal, server = %target, "step begins");
             let began = SystemClock.now();
@@ -231,7 +243,22 @@ impl Loop {
             let took = SystemClock.now().since(began);
             log_end(&end, &format!("{cluster} step {id} {goal} on {target}, {took}"));
             live.step_ended(&cluster, id, SystemClock.now());
-            Done::Step
+            Done::Step(cluster, id)
+        });
+        self.steps.insert(key, handle);
+    }
+
+    /// Ends steps that are no longer in the record: their attempt is over, or their chore was
+    /// replaced. A fence that still waits for a dead host must not strike when it comes back.
+    fn end_stray_steps(&mut self, group: &GroupState) {
+        let live = &self.live;
+        self.steps.retain(|(cluster, id), handle| {
+            let is_wanted = group.clusters.get(cluster).is_some_and(|c| c.step(*id).is_some());
+            if !is_wanted {
+                handle.abort();
+                live.step_ended(cluster, *id, SystemClock.now());
+            }
+            is_wanted
         });
     }
 }

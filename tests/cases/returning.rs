@@ -8,7 +8,8 @@ use super::stand::{self, SOON};
 fn primary_restarted_before_the_verdict_is_reopened_for_writes() {
     let lab = stand::lab();
     // So patient that the restart is always over before a verdict.
-    let group = stand::group(&lab, &["refusals = 100", "silence_ms = 60000"]);
+    let group =
+        stand::group(&lab, &["refusals = 100", "doubt_interval_ms = 1000", "silence_ms = 60000"]);
     let mut writer = stand::writer(&lab);
     let db1 = lab.host("db1").unwrap();
     db1.restart_after(Some(Duration::from_millis(500))).unwrap();
@@ -24,11 +25,13 @@ fn primary_restarted_before_the_verdict_is_reopened_for_writes() {
 fn killed_primary_that_a_service_manager_restarts_rejoins_as_a_replica() {
     let lab = stand::lab();
     let group = stand::group(&lab, &[]);
-    let mut writer = stand::writer(&lab);
+    // Nothing is under way when it is killed, so nothing extra is left on its disk.
+    stand::nothing_lost(&lab, stand::writer(&lab), "db1");
     let db1 = lab.host("db1").unwrap();
     db1.restart_after(Some(Duration::from_secs(2))).unwrap();
     let at = stand::now();
     db1.kill_mysqld().unwrap();
+    let mut writer = lab.write(&conclave_lab::WriterSpec::default()).unwrap();
     stand::writes_again(&mut writer, at);
     let primary = stand::new_primary(&group, "db1");
     let healthy = group.wait_healthy(SOON).expect("db1 rejoins");
