@@ -36,14 +36,13 @@ if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; fi
 export PATH="$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin"
 
 heading() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
-say() { printf '   %s\n' "$*"; }
+say() { printf '%s\n' "$*"; }
 die() {
     printf '\nquickstart: %s\n' "$1" >&2
     shift
     for line in "$@"; do printf '  %s\n' "$line" >&2; done
     exit 1
 }
-indent() { sed -u 's/^/   /'; }
 
 # ---------------------------------------------------------------------------------- building
 
@@ -110,7 +109,7 @@ show_command() {
         shift
         if [ $((${#line} + width)) -gt 90 ]; then
             say "$bold$line \\$plain"
-            line="      "
+            line="   "
         fi
         line+=" $word"
     done
@@ -121,7 +120,7 @@ typed() {
     local host=$1
     shift
     show_command "$host" "$@"
-    on "$host" env -C "$dir" "CONCLAVE_CLIENT_CONFIG=$dir/client.toml" "$bin/$1" "${@:2}" | indent
+    on "$host" env -C "$dir" "CONCLAVE_CLIENT_CONFIG=$dir/client.toml" "$bin/$1" "${@:2}"
 }
 conclave() { on client env "CONCLAVE_CLIENT_CONFIG=$dir/client.toml" "$bin/conclave" "$@"; }
 
@@ -146,7 +145,7 @@ bring_up() {
     heading "2  Three racks, each with a MySQL 9.7 and a manager's host; and a client"
     say "$bold\$ conclave-lab up --keep --name $name$plain"
     is_ours=yes
-    lab up --keep --name "$name" | grep -v '^it stays' | indent
+    lab up --keep --name "$name" | grep -v '^it stays'
 }
 
 write_files() {
@@ -222,10 +221,14 @@ END
     cat >"$dir/env.sh" <<END
 # For a shell on this machine: conclave asks the managers of the lab, conclave-lab is the lab.
 conclave-lab() {
-    \$([ "\$(id -u)" -eq 0 ] || echo sudo) env CONCLAVE_LAB=$name $bin/conclave-lab "\$@"
+    \$([ "\$(id -u)" -eq 0 ] || echo sudo) env CONCLAVE_LAB=$name '$bin/conclave-lab' "\$@"
 }
 conclave() {
-    conclave-lab exec client env CONCLAVE_CLIENT_CONFIG=$dir/client.toml $bin/conclave "\$@"
+    conclave-lab exec client env CONCLAVE_CLIENT_CONFIG=$dir/client.toml '$bin/conclave' "\$@"
+}
+start_manager() {
+    conclave-lab exec "\$1" setsid -f sh -c "exec '$bin/conclave' manager --config $dir/\$1.toml \\
+        </dev/null >>$dir/\$1.log 2>&1"
 }
 END
 }
@@ -244,13 +247,13 @@ start_managers() {
     heading "3  Three managers become a group"
     write_files
     say "files, as a person would write them: $dir/"
-    say "   m1.toml m2.toml m3.toml secrets.toml client.toml app1.toml"
+    say "  m1.toml m2.toml m3.toml secrets.toml client.toml app1.toml"
     typed m1 conclave tls init \
         --manager m1=10.77.1.21 --manager m2=10.77.2.21 --manager m3=10.77.3.21
     for n in 1 2 3; do
         show_command "m$n" conclave manager --config "m$n.toml"
-        on "m$n" setsid -f sh -c "exec '$bin/conclave' manager --config '$dir/m$n.toml' \
-            </dev/null >'$dir/m$n.log' 2>&1"
+        on "m$n" setsid -f sh -c "exec '$bin/conclave' manager --config $dir/m$n.toml \
+            </dev/null >>$dir/m$n.log 2>&1"
     done
     for n in 1 2 3; do
         wait_for "manager m$n" 20 grep -q running "$dir/m$n.log"
@@ -268,8 +271,10 @@ apply_cluster() {
     typed client conclave status
 }
 
-# Exit status 0 is "all is well"; a moment after apply nobody has looked at the addresses yet.
-is_healthy() { conclave status app1 | grep -q 'writer address .*: on db' && conclave status app1; }
+# Exit status 0 is "all is well"; right after apply not everything has been looked at.
+is_healthy() {
+    conclave status app1 >"$dir/status.txt" && ! grep -q 'looked' "$dir/status.txt"
+}
 
 # ---------------------------------------------------------------------------------- the failover
 
@@ -277,9 +282,9 @@ kill_primary() {
     heading "5  A client writes every $writes_ms ms through the writer address, and the primary dies"
     local log=$dir/client.log
     before=$(primary)
-    "$bin/conclave-lab" --name "$name" write --seconds 90 --every-ms $writes_ms --show-ms 250 >"$log" &
+    "$bin/conclave-lab" --name "$name" write --seconds 90 --every-ms $writes_ms --show-ms 300 >"$log" &
     writer=$!
-    tail -n +1 -f --pid=$writer "$log" | sed -u 's/^ */   client |  /' &
+    tail -n +1 -f --pid=$writer "$log" | sed -u 's/^ */client |  /' &
     shown=$!
     wait_for "an acknowledged write" 20 grep -q "acknowledged by $before" "$log"
     sleep 1
@@ -311,7 +316,7 @@ tell() {
     conclave report app1 >"$dir/report.txt"
     # The report's first part, the ballots and the time line; the rest can be read later.
     awk '/^[A-Z]/ { show = /^Report|^Who answered|^Time line/ } show' \
-        "$dir/report.txt" | indent
+        "$dir/report.txt"
     say "(shortened: the choice of $after, and each step with its evidence, are in the whole report)"
 }
 
@@ -320,17 +325,18 @@ is_reported() { conclave report app1 -o json | grep -q '"outcome": "promoted"'; 
 try_next() {
     heading "7  The lab goes on running. In a shell on this machine:"
     cat <<END
-   . $dir/env.sh
+. $dir/env.sh
 
-   conclave status                       $before is missing; the managers look after $after
-   conclave report                       the whole report, each step with its evidence
-   conclave failover app1 --dry-run      what stands against a second failover, and the remedies
-   conclave-lab start $before                the former primary comes back: read-only, then a replica
-   conclave explain app1                 who would be promoted, and why
-   conclave-lab poweroff m1              a manager less; status says what it costs
-   conclave-lab --help                   all faults: stop, cut, isolate, loss, delay, fill ...
+conclave status                     $before is missing, $after is the primary; what would happen now
+conclave report                     all of the report: the choice, each step with its evidence
+conclave failover app1 --dry-run    what stands against a second failover, and the remedies
+conclave-lab start $before              the former primary comes back: read-only, then as a replica
+conclave explain app1               who would be promoted, and why
+conclave-lab poweroff m1            a manager less; then: conclave-lab poweron m1; start_manager m1
+conclave-lab write                  the client again; in another shell: conclave-lab kill $after
+conclave-lab --help                 all faults: kill, poweroff, cut, split, isolate, loss, delay ...
 
-   conclave-lab down                     ends it, and leaves nothing behind
+conclave-lab down                   ends it, and leaves nothing behind
 END
 }
 
