@@ -58,12 +58,6 @@ quietly() {
     say "$what: done in $((SECONDS - since)) s"
 }
 
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then "$@"; return; fi
-    command -v sudo >/dev/null || die "this needs root: run it as root, or install sudo"
-    sudo "$@"
-}
-
 refuse_second() {
     local lock=$root/lock
     if [ -e "$lock" ] && ! flock --nonblock "$lock" true; then
@@ -79,13 +73,7 @@ build() {
     command -v cargo >/dev/null ||
         die "no cargo on this machine: install Rust (https://rustup.rs), then start this again"
     local target=${CARGO_TARGET_DIR:-$repo/target}
-    "$repo/deploy/install-tools.sh"
-    if ! command -v cc >/dev/null; then
-        local apt=(as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y)
-        quietly "apt-get update" "$target/quickstart-apt.log" "${apt[@]}" update
-        quietly "installing a C compiler" "$target/quickstart-apt.log" \
-            "${apt[@]}" install --no-install-recommends gcc libc6-dev
-    fi
+    "$repo/deploy/install-tools.sh" --build
     say "the first time takes some minutes; its log: $target/quickstart-build.log"
     cd "$repo"
     quietly "cargo build --release" "$target/quickstart-build.log" \
