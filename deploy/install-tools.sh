@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the lab shells out to, if they are missing; silent when nothing is.
 # Starts no service: the hosts of the lab run their own sshd inside their namespaces.
+# With --build also a C compiler, which cargo build needs.
 set -euo pipefail
 
 # program:package
@@ -18,6 +19,7 @@ needs=(
     mount:mount
     apt-get:apt
 )
+[ "${1:-}" != --build ] || needs+=(cc:gcc cc:libc6-dev)
 export PATH="$PATH:/usr/sbin:/sbin"
 
 missing=()

@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 say() { printf '== %s\n' "$*"; }
 
 say "tools"
-deploy/install-tools.sh
-command -v cc >/dev/null || { echo "no C compiler: apt-get install gcc libc6-dev" >&2; exit 1; }
+deploy/install-tools.sh --build
+command -v cargo >/dev/null || { echo "no cargo: install Rust (https://rustup.rs)" >&2; exit 1; }
 
 say "format and lints"
 rustup component list --installed 2>/dev/null | grep -q rustfmt \

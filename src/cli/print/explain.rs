@@ -15,8 +15,7 @@ pub fn explain(explained: &ExplainDocument, paint: Paint) -> String {
     let primary = explained.primary.clone().unwrap_or_else(|| "none yet".into());
     let mut out = String::new();
     if !explained.notice.is_empty() {
-        out += &paint.bad("NOT THE WHOLE VIEW: ");
-        out += &wrap("", 4, &explained.notice);
+        out += &wrap(&paint.bad("NOT THE WHOLE VIEW: "), 4, &explained.notice);
     }
     out += &format!(
         "{}   mode {}   primary {primary}\n",

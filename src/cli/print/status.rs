@@ -14,8 +14,7 @@ const STATE_WIDTH: usize = 14;
 pub fn status(status: &StatusDocument, paint: Paint) -> String {
     let mut out = String::new();
     if !status.notice.is_empty() {
-        out += &paint.bad("NOT THE WHOLE VIEW: ");
-        out += &wrap("", 4, &status.notice);
+        out += &wrap(&paint.bad("NOT THE WHOLE VIEW: "), 4, &status.notice);
     }
     out += &group(&status.group, paint);
     for found in &status.clusters {
@@ -241,9 +240,20 @@ fn gtids(server: &ServerDocument) -> String {
         (Some(0), 0) => "nothing missing".into(),
         (Some(count), 0) => format!("{count} missing"),
         (None, 0) => match &server.executed_short {
-            Some(executed) => format!("GTID {executed}"),
+            Some(executed) => format!("GTID {}", first_part(executed)),
             None => String::new(),
         },
+    }
+}
+
+/// The first of a set's parts, whole, and how many more there are: half a part misleads.
+fn first_part(set: &str) -> String {
+    let mut parts = set.split(' ');
+    let first = parts.next().unwrap_or_default();
+    // "no transaction" is no list of parts.
+    match parts.filter(|part| part.contains(':')).count() {
+        0 => set.to_owned(),
+        more => format!("{first} and {more} more"),
     }
 }
 
@@ -294,11 +304,12 @@ pub(super) fn forecasts(forecasts: &[ForecastDocument], paint: Paint) -> String 
         match &forecast.to {
             Some(to) => out += &format!("{head}{}\n", paint.good(&format!("fails over to {to}"))),
             None => {
-                out += &format!("{head}{}\n", paint.odd("no failover, because"));
                 let next = forecasts.get(at + 1);
                 if next.is_some_and(|next| next.refusals == forecast.refusals) {
+                    out += &format!("{head}{}\n", paint.odd("no failover, and"));
                     continue;
                 }
+                out += &format!("{head}{}\n", paint.odd("no failover, because"));
                 for refusal in &forecast.refusals {
                     out += &reason(6, "", refusal);
                 }

@@ -75,7 +75,10 @@ impl Refusal {
             Refusal::NotAutomatic => "the policy says automatic = false".into(),
             Refusal::AttemptOpen { epoch } => format!("the attempt of epoch {epoch} is still open"),
             Refusal::LastFailoverInterval { left_s, minutes } => {
-                format!("the last failover is younger than {minutes} minutes; {left_s} s are left")
+                format!(
+                    "the last failover is younger than {minutes} minutes; {} are left",
+                    left(*left_s)
+                )
             }
             Refusal::RetryPause { left_ms } => {
                 format!("the attempt before was undone; the next may open in {left_ms} ms")
@@ -132,7 +135,7 @@ impl Refusal {
             }
             Refusal::RetryPause { .. } | Refusal::LeaderStalled { .. } => "",
             Refusal::NotDown { .. } => {
-                "bring the silent managers back; conclave status shows who hears whom"
+                "none while the primary is well; if it is not, see in conclave status who is silent"
             }
             Refusal::StillHeard { .. } => "repair the managers' route to the primary",
             Refusal::NoReplicaReached => "repair the managers' route to the replicas",
@@ -312,6 +315,14 @@ impl Problem {
 }
 
 /// `a, b and c`.
+/// Seconds as people count them.
+fn left(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120.. => format!("{} min", seconds.div_ceil(60)),
+    }
+}
+
 fn names(servers: &[ServerName]) -> String {
     match servers {
         [] => "nobody".into(),

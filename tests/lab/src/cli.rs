@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use conclave_lab::{
-    Error, Install, Lab, LabSpec, Outcome, READER_VIP, Result, Role, Signal, WRITER_VIP, Writer,
-    WriterSpec, double, guest, keeper, load, relay,
+    Error, Install, Lab, LabSpec, READER_VIP, Result, Role, Signal, WRITER_VIP, Writer, WriterSpec,
+    double, guest, keeper, load, lost_acked, now_us, relay, show::Show,
 };
+use nix::errno::Errno;
 use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// Real MySQL 9.7 servers and hosts on racks, inside namespaces of their own.
 ///
@@ -126,7 +128,10 @@ enum Command {
     Free { host: String },
     /// Make a server the primary, by force: for a fresh lab only
     Replicate { primary: String },
-    /// Write through the writer VIP from the client host, and show each second what it sees
+    /// Write through the writer VIP from the client host, and show what the client sees
+    ///
+    /// Ctrl-C ends it before its time. At the end the server that has the VIP is asked whether it
+    /// has all that was acknowledged; exit status 1 if not.
     Write {
         /// End after so many seconds
         #[arg(long, default_value_t = 60)]
@@ -137,6 +142,9 @@ enum Command {
         /// Number of connections
         #[arg(long, default_value_t = 1)]
         connections: u32,
+        /// Milliseconds between two lines while all is well
+        #[arg(long, default_value_t = 1000)]
+        show_ms: u64,
     },
     /// Try to commit on each server by itself, and say which accept
     Watch {
@@ -212,10 +220,11 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Fill { host } => on(&host)?.fill_disk()?,
         Command::Free { host } => on(&host)?.free_disk()?,
         Command::Replicate { primary } => lab()?.replicate(&primary)?,
-        Command::Write { seconds, every_ms, connections } => {
+        Command::Write { seconds, every_ms, connections, show_ms } => {
             let interval = Duration::from_millis(every_ms);
             let spec = WriterSpec { interval, connections, ..WriterSpec::default() };
-            write(&lab()?, &spec, Duration::from_secs(seconds))?;
+            let (length, every) = (Duration::from_secs(seconds), Duration::from_millis(show_ms));
+            return write(&lab()?, &spec, length, every);
         }
         Command::Watch { seconds } => watch(&lab()?, Duration::from_secs(seconds))?,
         Command::Reaper { root, keep } => keeper::reap_lab(&root, keep)?,
@@ -375,28 +384,28 @@ fn parse_pause(seconds: &str) -> Result<Option<Duration>> {
     })
 }
 
-/// Shows a line a second: how many writes, by which server, and what went wrong last.
-fn write(lab: &Lab, spec: &WriterSpec, length: Duration) -> Result<()> {
+/// Shows what the client sees until the time is over or a signal comes, and then whether the server
+/// that has the writer address has all that was acknowledged.
+fn write(lab: &Lab, spec: &WriterSpec, length: Duration, every: Duration) -> Result<ExitCode> {
     let mut writer = lab.write(spec)?;
+    // After the start: a child inherits what is blocked.
+    let failed = |errno: Errno| Error::Io { what: "hear signals".into(), cause: errno.into() };
+    let mut ends = SigSet::empty();
+    ends.add(Signal::SIGINT);
+    ends.add(Signal::SIGTERM);
+    ends.thread_block().map_err(failed)?;
+    let signals = SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK).map_err(failed)?;
+    let servers = lab.servers().into_iter();
+    let names = servers.map(|host| (host.place().server_id(), host.name())).collect();
+    let mut show = Show::new(every, names, now_us());
     let started = Instant::now();
     let mut seen = 0;
-    while started.elapsed() < length {
-        thread::sleep(Duration::from_secs(1));
+    while started.elapsed() < length && signals.read_signal().map_err(failed)?.is_none() {
+        thread::sleep(Duration::from_millis(5));
         let ops = writer.ops()?;
-        let new = &ops[seen..];
+        let lines = show.news(&ops[seen..]);
         seen = ops.len();
-        let count = |outcome| new.iter().filter(|op| op.outcome == outcome).count();
-        let server = new.iter().rev().find(|op| op.outcome == Outcome::Ok);
-        let server = server.map_or("nobody".into(), |op| format!("server {}", op.server_id));
-        let error = new.iter().rev().find_map(|op| op.error.clone());
-        say(format!(
-            "{:4.0} s  {:5} written by {server}, {} refused, {} unknown{}",
-            started.elapsed().as_secs_f64(),
-            count(Outcome::Ok),
-            count(Outcome::Fail),
-            count(Outcome::Unknown),
-            error.map_or(String::new(), |error| format!("; {error}"))
-        ));
+        lines.into_iter().chain(show.silence(now_us())).for_each(say);
     }
     let history = writer.stop()?;
     say(format!(
@@ -404,7 +413,23 @@ fn write(lab: &Lab, spec: &WriterSpec, length: Duration) -> Result<()> {
         history.acked().count(),
         history.longest_gap().as_secs_f64()
     ));
-    Ok(())
+    let mut holder = None;
+    for host in lab.servers() {
+        if host.is_on() && host.has_address(WRITER_VIP)? {
+            holder = Some(host);
+        }
+    }
+    let Some(holder) = holder else {
+        say("no server has the writer address, so none can be asked whether it has them all");
+        return Ok(ExitCode::FAILURE);
+    };
+    let lost = lost_acked(&history, &holder)?;
+    if lost.is_empty() {
+        say(format!("{} has the writer address, and all of them", holder.name()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(format!("LOST: {} has the writer address and lacks {}", holder.name(), lost.len()));
+    Ok(ExitCode::FAILURE)
 }
 
 fn watch(lab: &Lab, length: Duration) -> Result<()> {

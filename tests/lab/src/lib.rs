@@ -28,6 +28,7 @@ pub mod load;
 mod mysql;
 mod ns;
 pub mod relay;
+pub mod show;
 pub mod spec;
 mod ssh;
 mod template;
