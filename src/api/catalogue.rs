@@ -242,7 +242,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::NotDown { down: 1, needed: 2, voters: 3 },
         Refusal::StillHeard { by: vec!["db2".into()] },
         Refusal::NoReplicaReached,
-        Refusal::NoCoverage { reached: vec!["db2".into()], ackers: 2, acks: 1 },
+        Refusal::NoCoverage { reached: vec!["db2".into()], restarted: vec![], ackers: 2, acks: 1 },
         Refusal::NoFence { server: "db1".into(), why: "SSH to its host timed out".into() },
         Refusal::NoCandidate { against: vec!["db2: promotion = never".into()] },
         Refusal::TooFewAckers { candidate: "db2".into(), left: 0, acks: 1 },

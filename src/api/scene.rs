@@ -57,6 +57,7 @@ impl Story {
         });
         let uuids = ["db1", "db2", "db3"].map(ServerName::from).into_iter().zip(UUIDS);
         story.tell(Command::Adopt {
+            executed: GtidSet::run(UUIDS[0], 1, 4000),
             cluster: app1(),
             primary: "db1".into(),
             uuids: uuids.map(|(name, uuid)| (name, uuid.to_owned())).collect(),
@@ -320,6 +321,7 @@ pub fn tally(answer: Answer) -> Tally {
                     hearing.into_iter().map(|(name, heard)| (name.into(), heard)).collect()
                 }
             },
+            vouched: Default::default(),
             is_restarted: false,
         };
         (ManagerId(id), CountedBallot { ballot, age: Micros(15_000 + 400 * id) })

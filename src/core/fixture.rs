@@ -296,6 +296,7 @@ pub fn tally(epoch: Epoch, answers: [Answer; 3]) -> Tally {
             answer,
             evidence: Evidence::NotProbed,
             hearing: hearing.clone(),
+            vouched: Default::default(),
             is_restarted: false,
         };
         (ManagerId(id), CountedBallot { ballot, age: Micros(1_000) })

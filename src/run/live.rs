@@ -12,6 +12,7 @@ use conclave_core::{
         hear::Tracker,
         suspect::{Ping, PingHistory},
         upkeep,
+        vouch::Vouches,
     },
     model::{
         Answer, Ballot, ClusterDefinition, ClusterName, CountedBallot, Evidence, Hearing,
@@ -56,6 +57,7 @@ struct Seen {
     /// Pings of the primary of that name.
     pings: Option<(ServerName, PingHistory)>,
     trackers: BTreeMap<ServerName, Tracker>,
+    vouches: Vouches,
     /// Asked and not too old: when each nonce was sent.
     tally: Option<Tally>,
     counted: BTreeMap<ManagerId, (Ballot, Mono)>,
@@ -73,6 +75,7 @@ impl Seen {
             view: ClusterView { progress_at: now, ..ClusterView::default() },
             pings: None,
             trackers: BTreeMap::new(),
+            vouches: Vouches::default(),
             tally: None,
             counted: BTreeMap::new(),
             nudged: None,
@@ -199,12 +202,16 @@ impl Live {
             return;
         }
         seen.trackers.entry(look.server.clone()).or_default().record(&look);
+        if let Some(primary) = state.primary() {
+            seen.vouches.record(primary, &look);
+        }
         if state.primary() == Some(&look.server)
             && look.seen.as_ref().is_ok_and(|facts| facts.is_writable())
         {
             seen.view.seen_writable = Some(look.at);
         }
         seen.view.observations.insert(look.server.clone(), look);
+        seen.view.vouched = seen.vouches.standing(seen.view.observations.values());
         drop(inner);
         self.wake.notify_one();
     }
@@ -244,6 +251,7 @@ impl Live {
             answer: Answer::Unknown,
             evidence,
             hearing: BTreeMap::new(),
+            vouched: BTreeSet::new(),
             is_restarted: false,
         };
         let (Some(state), Some(seen)) = (state, inner.clusters.get(cluster)) else {
@@ -265,6 +273,7 @@ impl Live {
             answer: judged.0,
             evidence: judged.1,
             hearing: hearing(&state.definition, seen, primary, now),
+            vouched: seen.view.vouched.clone(),
             is_restarted,
             ..blank(Evidence::NotProbed)
         }

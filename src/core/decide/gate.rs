@@ -146,7 +146,7 @@ pub fn feasible(
         .filter_map(|name| Some((name.clone(), seen.facts(name, view.now, FRESH)?.received())))
         .collect();
     match cluster.definition.mode {
-        Mode::Quorum => out.extend(coverage_refusals(cluster, &reached, &received)),
+        Mode::Quorum => out.extend(coverage_refusals(cluster, seen, &reached, &received)),
         Mode::Fenced => out.extend(fence_refusal(cluster, &regime.primary, fault, wish)),
         Mode::BestEffort => {}
     }
@@ -180,15 +180,20 @@ pub fn feasible(
 
 fn coverage_refusals(
     cluster: &ClusterState,
+    seen: &ClusterView,
     reached: &BTreeSet<ServerName>,
     received: &BTreeMap<ServerName, GtidSet>,
 ) -> Vec<Refusal> {
     let union = received.values().fold(GtidSet::empty(), |sum, set| sum.union(set));
+    let mut vouched = seen.vouched.clone();
+    vouched.extend(seen.tally.iter().flat_map(Tally::vouched).cloned());
+    let intact: BTreeSet<ServerName> = reached.intersection(&vouched).cloned().collect();
     let uncovered = cluster.regimes.iter().find(|regime| {
-        !coverage::is_revoked(regime, reached) || !coverage::is_covered(regime, reached, &union)
+        !coverage::is_revoked(regime, reached) || !coverage::is_covered(regime, &intact, &union)
     });
     let refusal = uncovered.map(|regime| Refusal::NoCoverage {
-        reached: regime.ackers.intersection(reached).cloned().collect(),
+        reached: regime.ackers.intersection(&intact).cloned().collect(),
+        restarted: regime.ackers.intersection(&(reached - &intact)).cloned().collect(),
         ackers: regime.ackers.len(),
         acks: regime.acks,
     });

@@ -15,6 +15,7 @@ pub mod suspect;
 pub mod upkeep;
 pub mod verdict;
 pub mod view;
+pub mod vouch;
 
 pub use view::{ClusterView, Move, StepOrder, View, Wish};
 

@@ -106,13 +106,28 @@ impl Case<'_> {
             Mode::Quorum => {
                 let received = stage::received(self.attempt);
                 let recruits: BTreeSet<ServerName> = received.keys().cloned().collect();
+                let intact = recruits.iter().filter(|name| self.is_intact(name)).cloned().collect();
                 let union = received.values().fold(GtidSet::empty(), |sum, set| sum.union(set));
                 self.attempt.revokes.iter().all(|regime| {
                     coverage::is_revoked(regime, &recruits)
-                        && coverage::is_covered(regime, &recruits, &union)
+                        && coverage::is_covered(regime, &intact, &union)
                 })
             }
         }
+    }
+
+    /// It holds what it acknowledged: this manager vouches for it, or another did when the attempt
+    /// was opened and it has not restarted since.
+    fn is_intact(&self, server: &ServerName) -> bool {
+        if self.seen.vouched.contains(server) {
+            return true;
+        }
+        let facts = self.seen.facts(server, self.view.now, FRESH);
+        let since = self.seen.opened_at.map(|opened| self.view.now.since(opened).plus(FRESH));
+        let is_older = facts.zip(since).is_some_and(|(facts, since)| {
+            facts.uptime_seconds.saturating_mul(1_000_000) > since.plus(FRESH).0
+        });
+        is_older && self.attempt.opening.tally.vouched().any(|name| name == server)
     }
 
     fn why_not_elected(&self) -> String {

@@ -35,6 +35,8 @@ pub struct ClusterView {
     pub observations: BTreeMap<ServerName, Observation>,
     /// Whether each server hears the primary, as this manager judges.
     pub hearing: BTreeMap<ServerName, Hearing>,
+    /// Ackers that have not restarted since this manager saw them acknowledge and lack nothing.
+    pub vouched: BTreeSet<ServerName>,
     /// The leader's newest tally; ages are as of [`View::now`].
     pub tally: Option<Tally>,
     /// Somebody, this manager or another, reported trouble with the primary, and this long ago the

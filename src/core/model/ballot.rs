@@ -88,6 +88,8 @@ pub struct Ballot {
     pub evidence: Evidence,
     /// What this manager knows of the other servers' links to the primary.
     pub hearing: BTreeMap<ServerName, Hearing>,
+    /// Ackers that have not restarted since this manager saw them acknowledge and lack nothing.
+    pub vouched: BTreeSet<ServerName>,
     /// The server runs and is read-only since a restart younger than our knowledge of it.
     pub is_restarted: bool,
 }
@@ -99,6 +101,14 @@ pub struct CountedBallot {
     pub ballot: Ballot,
     /// Time since the leader sent the nonce.
     pub age: Micros,
+}
+
+impl Tally {
+    /// Ackers that any counted manager vouches for.
+    pub fn vouched(&self) -> impl Iterator<Item = &ServerName> {
+        let counted = self.ballots.iter().filter(|(id, _)| self.voters.contains(id));
+        counted.flat_map(|(_, counted)| &counted.ballot.vouched)
+    }
 }
 
 /// The leader's count for one primary in one epoch.

@@ -25,7 +25,14 @@ pub enum Refusal {
     /// No replica could be asked whether it hears the primary.
     NoReplicaReached,
     /// What was acknowledged cannot be collected.
-    NoCoverage { reached: Vec<ServerName>, ackers: usize, acks: u32 },
+    NoCoverage {
+        /// Ackers that are evidence.
+        reached: Vec<ServerName>,
+        /// Ackers that answer, but restarted since they were last seen to lack nothing.
+        restarted: Vec<ServerName>,
+        ackers: usize,
+        acks: u32,
+    },
     /// No fence would be provable in `fenced` mode.
     NoFence { server: ServerName, why: String },
     /// Nobody can be promoted.
@@ -93,12 +100,22 @@ impl Refusal {
             Refusal::NoReplicaReached => {
                 "no replica could be asked whether it hears the primary".into()
             }
-            Refusal::NoCoverage { reached, ackers, acks } => format!(
-                "{} of {ackers} ackers reached ({}), and with {acks} acknowledgement(s) per \
-                 commit a write may be on the missing ones only",
-                reached.len(),
-                names(reached)
-            ),
+            Refusal::NoCoverage { reached, restarted, ackers, acks } => {
+                let others = match &restarted[..] {
+                    [] => String::new(),
+                    some => format!(
+                        "; {} restarted since it was last seen to lack nothing, which may have \
+                         cost it what it had acknowledged",
+                        names(some)
+                    ),
+                };
+                format!(
+                    "{} of {ackers} ackers hold what they acknowledged ({}), and with {acks} \
+                     acknowledgement(s) per commit a write may be on the others only{others}",
+                    reached.len(),
+                    names(reached)
+                )
+            }
             Refusal::NoFence { server, why } => {
                 format!("no fence of {server} would be provable: {why}")
             }

@@ -40,6 +40,13 @@ impl Mono {
     }
 }
 
+impl Micros {
+    /// Both, one after the other.
+    pub fn plus(self, other: Micros) -> Micros {
+        Micros(self.0.saturating_add(other.0))
+    }
+}
+
 impl From<Millis> for Micros {
     fn from(millis: Millis) -> Self {
         Micros(millis.0.saturating_mul(1000))

@@ -276,6 +276,7 @@ mod tests {
             answer: Answer::Down,
             evidence: Evidence::Refused { times: 3, span: Micros(5) },
             hearing: BTreeMap::new(),
+            vouched: Default::default(),
             is_restarted: false,
         };
         let counted = CountedBallot { ballot, age: Micros(9) };

@@ -53,6 +53,12 @@ impl World {
             answer,
             evidence,
             hearing: manager.hearing(now, cluster),
+            vouched: manager
+                .view
+                .clusters
+                .get(&self.cluster)
+                .map(|seen| seen.vouched.clone())
+                .unwrap_or_default(),
             is_restarted: manager.is_restarted(now, cluster),
         })
     }

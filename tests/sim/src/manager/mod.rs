@@ -9,7 +9,7 @@ mod probe;
 use std::{collections::BTreeMap, sync::Arc};
 
 use conclave_core::{
-    decide::{ClusterView, View, hear::Tracker, suspect::PingHistory, upkeep},
+    decide::{ClusterView, View, hear::Tracker, suspect::PingHistory, upkeep, vouch::Vouches},
     model::{
         Ballot, ClusterName, CountedBallot, ManagerId, Micros as Span, Mono, Nonce, Outcome,
         Policy, ServerName, Tally, Term,
@@ -42,6 +42,7 @@ pub struct Manager {
     pings: PingHistory,
     pinged: Option<ServerName>,
     trackers: BTreeMap<ServerName, Tracker>,
+    vouches: Vouches,
     ballots: BTreeMap<ManagerId, (Ballot, Mono)>,
     asked: BTreeMap<Nonce, Mono>,
     nudges: BTreeMap<u64, (Mono, Span)>,
@@ -75,6 +76,7 @@ impl Manager {
             pings: PingHistory::new(now),
             pinged: None,
             trackers: BTreeMap::new(),
+            vouches: Vouches::default(),
             ballots: BTreeMap::new(),
             asked: BTreeMap::new(),
             nudges: BTreeMap::new(),

@@ -162,16 +162,30 @@ fn two_of_three_managers_dead_means_no_failover_until_one_is_back() {
 }
 
 #[test]
-fn dead_replica_then_dead_primary_is_refused_until_the_replica_is_back() {
+fn replica_that_restarted_since_it_acknowledged_is_no_evidence() {
     let mut run = Run::new(&Setup::quorum().traced());
     run.pass(3_000);
     run.world(|world| world.kill_server(2));
+    run.world(|world| world.kill_server(0));
+    run.pass(3_000);
+    run.world(|world| world.start_server(2));
+    run.pass(10_000);
+    assert_eq!(run.state().epoch.0, 0);
+    assert!(refusals(&run).contains(&"gate.no_coverage"), "{:?}", refusals(&run));
+}
+
+#[test]
+fn cut_off_replica_then_dead_primary_is_refused_until_the_replica_is_back() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    let all = [Node::Host(0), Node::Host(1), Node::Manager(1), Node::Manager(2), Node::Manager(3)];
+    run.world(|world| all.iter().for_each(|node| world.network.part(*node, Node::Host(2))));
     run.pass(3_000);
     run.world(|world| world.kill_server(0));
     run.pass(10_000);
     assert_eq!(run.state().epoch.0, 0);
     assert!(refusals(&run).contains(&"gate.no_coverage"), "{:?}", refusals(&run));
-    run.world(|world| world.start_server(2));
+    run.world(|world| world.network.heal());
     promoted(&mut run, 10_000);
 }
 
