@@ -110,7 +110,9 @@ impl World {
                 self.later(2_000, 30_000, move |world| world.power_on(ix));
             }
             Fault::Part => self.part_somebody(),
-            Fault::Isolate => self.isolate(if self.rng.clone().chance(60) { primary } else { server }),
+            Fault::Isolate => {
+                self.isolate(if self.rng.clone().chance(60) { primary } else { server })
+            }
             Fault::Slow => {
                 let node = self.somewhere();
                 let by = self.rng.range(1_000, 400_000);
@@ -165,7 +167,12 @@ impl World {
         }
     }
 
-    fn later(&mut self, least_ms: u64, most_ms: u64, then: impl FnOnce(&mut World) + Send + 'static) {
+    fn later(
+        &mut self,
+        least_ms: u64,
+        most_ms: u64,
+        then: impl FnOnce(&mut World) + Send + 'static,
+    ) {
         let span = self.rng.range(least_ms, most_ms) * 1000;
         let ctx = self.ctx();
         self.sim.spawn(Owner::WORLD, async move {

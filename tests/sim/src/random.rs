@@ -58,8 +58,7 @@ fn setup(rng: &mut Rng, seed: u64) -> Setup {
         setup.definition.policy.last_failover_minutes = 1;
     }
     if rng.chance(20) {
-        setup.definition.policy.primary_restarted =
-            conclave_core::model::RestartPolicy::Failover;
+        setup.definition.policy.primary_restarted = conclave_core::model::RestartPolicy::Failover;
     }
     if rng.chance(30) {
         setup = setup.prefer(1);
@@ -114,12 +113,7 @@ impl Run {
         self.world(|world| world.checker.violations.is_empty())
     }
 
-    fn report(
-        &self,
-        seed: u64,
-        faults: BTreeMap<&'static str, u64>,
-        settled_ms: u64,
-    ) -> Report {
+    fn report(&self, seed: u64, faults: BTreeMap<&'static str, u64>, settled_ms: u64) -> Report {
         self.world(|world| {
             let mut violations = world.checker.violations.clone();
             if let Some(why) = world.unsettled().filter(|_| violations.is_empty()) {
