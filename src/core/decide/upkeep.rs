@@ -285,8 +285,12 @@ fn primary_goal(
         // Its promotion was not completed.
         false => facts.read_only && !facts.offline && !facts.replica_is_running(),
     };
-    let is_to_be_kept = cluster.definition.policy.primary_restarted == RestartPolicy::Reopen;
-    if is_to_be_opened && (is_to_be_kept || !regime.is_open) && cluster.pause.is_none() {
+    // One that is to be replaced and cannot be is better opened again than left read-only.
+    let is_to_be_kept = || match cluster.definition.policy.primary_restarted {
+        RestartPolicy::Reopen => true,
+        RestartPolicy::Failover => !gate::without_keys(view, cluster, seen).is_empty(),
+    };
+    if is_to_be_opened && (!regime.is_open || is_to_be_kept()) && cluster.pause.is_none() {
         return Some(StepKind::OpenForWrites {
             acks: regime.acks.min(gate::wanted_acks(cluster).max(regime.acks)),
             ackers: regime.ackers.clone(),

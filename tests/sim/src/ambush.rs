@@ -74,6 +74,9 @@ impl Ctx {
 
 impl World {
     fn strike(&mut self, manager: u64, owner: Owner, moment: Moment, step: StepId) -> bool {
+        if self.ambush.is_none() {
+            return false;
+        }
         let group = self.consensus.newest();
         let record = group.clusters.get(&self.cluster).and_then(|cluster| cluster.step(step));
         let Some(record) = record else { return false };

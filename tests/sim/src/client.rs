@@ -136,7 +136,7 @@ impl Ctx {
                 return;
             }
             while ctx.world().servers[server].is_hung {
-                ctx.change([server, server], Micros::MAX).await;
+                ctx.wakes(server).await;
             }
             let told = ctx.world().take_write(at, server, boot, connection);
             let result = told.take().await;

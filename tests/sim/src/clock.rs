@@ -44,9 +44,9 @@ struct Inner {
     now: Micros,
     next: u64,
     timers: BinaryHeap<Timer>,
-    ready: VecDeque<u64>,
-    fresh: Vec<(u64, Owner, Work)>,
-    stopped: BTreeMap<Owner, Vec<u64>>,
+    ready: VecDeque<Id>,
+    fresh: Vec<(Owner, Work)>,
+    stopped: BTreeMap<Owner, Vec<Id>>,
     dead: BTreeSet<Owner>,
     /// Owners whose tasks are still to be dropped.
     dying: Vec<Owner>,
@@ -106,8 +106,7 @@ impl Sim {
     pub fn spawn(&self, owner: Owner, work: impl Future<Output = ()> + Send + 'static) {
         let mut inner = lock(&self.0);
         if !inner.dead.contains(&owner) && !inner.is_over {
-            let id = inner.number();
-            inner.fresh.push((id, owner, Box::pin(work)));
+            inner.fresh.push((owner, Box::pin(work)));
         }
     }
 
@@ -223,7 +222,12 @@ impl<T: Send> Slot<T> {
     }
 }
 
+/// A task's place, and which task in that place.
+type Id = (usize, u64);
+
+/// Something to be done, little by little.
 struct Task {
+    run: u64,
     owner: Owner,
     work: Work,
     bell: Arc<Bell>,
@@ -231,7 +235,7 @@ struct Task {
 
 /// Wakes one task by putting its number into the queue.
 struct Bell {
-    id: u64,
+    id: Id,
     is_queued: AtomicBool,
     sim: Arc<Mutex<Inner>>,
 }
@@ -248,7 +252,8 @@ impl Wake for Bell {
 #[derive(Default)]
 pub struct Executor {
     sim: Sim,
-    tasks: BTreeMap<u64, Task>,
+    tasks: Vec<Option<Task>>,
+    free: Vec<usize>,
     /// How often a task was polled: the measure of work.
     pub polls: u64,
 }
@@ -282,20 +287,35 @@ impl Executor {
             if fresh.is_empty() && dying.is_empty() {
                 return;
             }
-            for (id, owner, work) in fresh {
-                let bell = Bell { id, is_queued: AtomicBool::new(true), sim: self.sim.0.clone() };
-                self.tasks.insert(id, Task { owner, work, bell: Arc::new(bell) });
-                lock(&self.sim.0).ready.push_back(id);
+            for (owner, work) in fresh {
+                self.place(owner, work);
             }
             for owner in dying {
-                // Dropping a task may spawn others: the kernel closes its connections.
-                self.tasks.retain(|_, task| task.owner != owner);
+                for at in 0..self.tasks.len() {
+                    if self.tasks[at].as_ref().is_some_and(|task| task.owner == owner) {
+                        // Dropping a task may spawn others: the kernel closes its connections.
+                        self.tasks[at] = None;
+                        self.free.push(at);
+                    }
+                }
             }
         }
     }
 
-    fn poll(&mut self, id: u64) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
+    fn place(&mut self, owner: Owner, work: Work) {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.tasks.push(None);
+            self.tasks.len() - 1
+        });
+        let mut inner = lock(&self.sim.0);
+        let id = (at, inner.number());
+        let bell = Bell { id, is_queued: AtomicBool::new(true), sim: self.sim.0.clone() };
+        self.tasks[at] = Some(Task { run: id.1, owner, work, bell: Arc::new(bell) });
+        inner.ready.push_back(id);
+    }
+
+    fn poll(&mut self, id: Id) {
+        let Some(task) = self.tasks[id.0].as_mut().filter(|task| task.run == id.1) else { return };
         {
             let mut inner = lock(&self.sim.0);
             if let Some(parked) = inner.stopped.get_mut(&task.owner) {
@@ -307,7 +327,8 @@ impl Executor {
         task.bell.is_queued.store(false, Memory::Relaxed);
         let waker = Waker::from(task.bell.clone());
         if task.work.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
-            self.tasks.remove(&id);
+            self.tasks[id.0] = None;
+            self.free.push(id.0);
         }
     }
 

@@ -17,6 +17,7 @@ pub mod client;
 pub mod clock;
 pub mod consensus;
 pub mod fault;
+pub mod gtids;
 pub mod host;
 pub mod invariant;
 pub mod link;

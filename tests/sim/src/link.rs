@@ -8,12 +8,12 @@
 
 use std::{future::poll_fn, task::Poll};
 
-use conclave_core::model::{Applier, GtidSet, Receiver};
+use conclave_core::model::{Applier, Receiver};
 
 use crate::{
     clock::{Micros, Owner},
     network::{Ix, Node},
-    server::{Link, Server, Trx, Wire},
+    server::{Link, Server, Trx, Watch, Wire},
     world::{Ctx, World},
 };
 
@@ -76,19 +76,26 @@ impl World {
 
 impl Ctx {
     /// Waits until one of these servers changes, at most until then.
-    pub async fn change(&self, of: [Ix; 2], until: Micros) {
+    pub async fn change(&self, of: [(Ix, Watch); 2], until: Micros) {
         let mut is_set = false;
         let change = poll_fn(|context| {
             if std::mem::replace(&mut is_set, true) {
                 return Poll::Ready(());
             }
             let mut world = self.world();
-            for ix in of {
-                world.servers[ix].watch(context.waker().clone());
+            for (ix, what) in of {
+                world.servers[ix].watch(what, context.waker());
             }
             Poll::Pending
         });
         self.sim.within(until, change).await;
+    }
+}
+
+impl Ctx {
+    /// Waits until a stopped server changes its state.
+    pub async fn wakes(&self, ix: Ix) {
+        self.change([(ix, Watch::State); 2], Micros::MAX).await;
     }
 }
 
@@ -146,7 +153,8 @@ impl Thread {
         }
         // A stopped source takes the connection and never greets.
         while ctx.world().servers[source].is_hung {
-            ctx.change([source, self.me], until).await;
+            let of = [(source, Watch::State), (self.me, Watch::State)];
+            ctx.change(of, until).await;
             if ctx.sim.now() >= until || self.is_over() {
                 return Dial::Failed;
             }
@@ -163,23 +171,19 @@ impl Thread {
     /// transactions numbered *by this source* which the source does not have.
     fn shake_hands(&self, source: Ix) -> Dial {
         let mut world = self.ctx.world();
-        let (mine, is_semi) = {
-            let me = &world.servers[self.me];
-            if !me.is_serving() {
-                return Dial::Failed;
-            }
-            (me.received(), me.semi.replica)
-        };
-        let server = &world.servers[source];
-        if !server.is_running || server.offline {
+        let is_semi = world.servers[self.me].semi.replica;
+        let (me, server) = (&world.servers[self.me], &world.servers[source]);
+        if !me.is_serving() || !server.is_running || server.offline {
             return Dial::Failed;
         }
         let (boot, uuid) = (server.boot, server.uuid.clone());
-        let theirs = logged(server);
-        if !mine.of_origins(&[&uuid]).is_subset(&theirs) {
+        let mut theirs = server.executed.clone();
+        server.waits.iter().for_each(|wait| theirs.add(server.binlog[wait.index - 1]));
+        let is_theirs = |link: &Link| link.retrieved.is_within(&theirs, source);
+        if !me.executed.is_within(&theirs, source) || !me.link.as_ref().is_some_and(is_theirs) {
             return Dial::Fatal(1236, "the replica has more GTIDs than the source has");
         }
-        let first = server.binlog.iter().position(|trx| !server.set_of(*trx).is_subset(&mine));
+        let first = server.binlog.iter().position(|trx| !me.has_received(*trx));
         let next = first.unwrap_or(server.binlog.len());
         let wire = Wire { source, boot, is_semi };
         let Some(link) = self.link(&mut world) else { return Dial::Over };
@@ -221,7 +225,8 @@ impl Thread {
             }
             if is_hung || (is_quiet && now < heard + period) {
                 let until = if is_hung { silence } else { heard + period };
-                ctx.change([wire.source, self.me], until).await;
+                let of = [(wire.source, Watch::Log), (self.me, Watch::State)];
+                ctx.change(of, until).await;
                 continue;
             }
             let batch = self.pick(wire, next);
@@ -256,8 +261,8 @@ impl Thread {
         if up_to <= next {
             return None;
         }
-        let mine = world.servers[self.me].received();
-        let lacking = |trx: &&Trx| !source.set_of(**trx).is_subset(&mine);
+        let me = &world.servers[self.me];
+        let lacking = |trx: &&Trx| !me.has_received(**trx);
         let events = source.binlog[next..up_to].iter().filter(lacking).copied().collect();
         Some((events, up_to))
     }
@@ -265,18 +270,14 @@ impl Thread {
     /// Into the relay log; false: nobody takes it any more.
     fn deliver(&self, events: &[Trx]) -> bool {
         let mut world = self.ctx.world();
-        let sets: Vec<GtidSet> =
-            events.iter().map(|trx| world.servers[self.me].set_of(*trx)).collect();
         if world.servers[self.me].is_hung {
             // It stays in the socket; the source sends again after the replica reconnects.
             return false;
         }
-        let Some(link) = self.link(&mut world) else { return false };
-        for (trx, set) in events.iter().zip(sets) {
-            link.retrieved = link.retrieved.union(&set);
-            link.queue.push_back(*trx);
+        if self.link(&mut world).is_none() {
+            return false;
         }
-        world.servers[self.me].changed();
+        world.servers[self.me].receive(events);
         true
     }
 
@@ -289,7 +290,7 @@ impl Thread {
                 return;
             }
             while ctx.world().servers[wire.source].is_hung {
-                ctx.change([wire.source, wire.source], ctx.sim.now() + NET_TIMEOUT).await;
+                ctx.wakes(wire.source).await;
             }
             let source = &mut ctx.world().servers[wire.source];
             if source.boot == wire.boot {
@@ -316,7 +317,8 @@ impl Thread {
                 (me.apply_us, is_empty || is_stuck || me.is_hung)
             };
             if is_waiting {
-                self.ctx.change([self.me, self.me], Micros::MAX).await;
+                let of = [(self.me, Watch::Queue), (self.me, Watch::State)];
+                self.ctx.change(of, Micros::MAX).await;
                 continue;
             }
             self.ctx.sim.sleep(pause).await;
@@ -326,15 +328,9 @@ impl Thread {
                 continue;
             }
             let trx = me.link.as_mut().and_then(|link| link.queue.pop_front());
-            if let Some(trx) = trx.filter(|trx| !me.set_of(*trx).is_subset(&me.executed)) {
+            if let Some(trx) = trx.filter(|trx| !me.executed.has(*trx)) {
                 me.apply(trx);
             }
         }
     }
-}
-
-/// Everything in the binary log, waiting commits included.
-pub(crate) fn logged(server: &Server) -> GtidSet {
-    let waiting = server.waits.iter().map(|wait| server.set_of(server.binlog[wait.index - 1]));
-    waiting.fold(server.executed.clone(), |sum, set| sum.union(&set))
 }

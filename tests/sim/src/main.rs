@@ -78,7 +78,7 @@ fn one(seed: u64, trace: bool) -> ExitCode {
     if trace {
         run.print();
     }
-    println!("{report:#?}");
+    println!("{report:#?}\n{} polls", run.executor.polls);
     match report.violations.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,

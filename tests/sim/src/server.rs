@@ -11,11 +11,11 @@ use std::{
 
 use conclave_core::model::{
     Applier, GtidSet, LinkOptions, Receiver, ReplicaFacts, SemiSync, ServerFacts, Token,
-    gtid::{Interval, Origin},
 };
 
 use crate::{
     clock::{Micros, Slot},
+    gtids::Gtids,
     network::Ix,
 };
 
@@ -98,7 +98,7 @@ pub struct Link {
     /// The applier.
     pub applier: Applier,
     /// `Retrieved_Gtid_Set`.
-    pub retrieved: GtidSet,
+    pub retrieved: Gtids,
     /// Received and not applied.
     pub queue: VecDeque<Trx>,
     /// Heartbeats since the receiver was started.
@@ -112,6 +112,17 @@ pub struct Session {
     pub token: Token,
     /// Which manager.
     pub manager: u64,
+}
+
+/// What a thread waits for at a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Its binary log grows, or its state changes.
+    Log,
+    /// Its relay log grows, or its state changes.
+    Queue,
+    /// Its state changes.
+    State,
 }
 
 /// One server.
@@ -137,7 +148,7 @@ pub struct Server {
     /// `offline_mode`.
     pub offline: bool,
     /// `gtid_executed`: without the commits that wait.
-    pub executed: GtidSet,
+    pub executed: Gtids,
     /// The binary log.
     pub binlog: Vec<Trx>,
     /// Commits that wait for acknowledgements, in order.
@@ -161,7 +172,7 @@ pub struct Server {
     /// Next number of its own.
     next: u64,
     uuids: Vec<String>,
-    watchers: Vec<Waker>,
+    watchers: [Vec<Waker>; 3],
 }
 
 impl Server {
@@ -178,7 +189,7 @@ impl Server {
             read_only: true,
             super_read_only: true,
             offline: false,
-            executed: GtidSet::empty(),
+            executed: Gtids::default(),
             binlog: Vec::new(),
             waits: VecDeque::new(),
             semi: Semi::default(),
@@ -191,7 +202,7 @@ impl Server {
             relay_log_recovery: false,
             next: 1,
             uuids,
-            watchers: Vec::new(),
+            watchers: Default::default(),
         }
     }
 
@@ -205,28 +216,54 @@ impl Server {
         self.is_running && !self.read_only && !self.offline
     }
 
-    /// The set of one transaction.
-    pub fn set_of(&self, trx: Trx) -> GtidSet {
-        GtidSet::run(&self.uuids[trx.origin], trx.number, trx.number)
+    /// Executed, or in the relay log.
+    pub fn received(&self) -> GtidSet {
+        let retrieved = self.link.as_ref().map(|link| link.retrieved.set(&self.uuids));
+        retrieved.iter().fold(self.executed(), |sum, set| sum.union(set))
+    }
+
+    /// `gtid_executed`, as it is seen.
+    pub fn executed(&self) -> GtidSet {
+        self.executed.set(&self.uuids)
     }
 
     /// Executed, or in the relay log.
-    pub fn received(&self) -> GtidSet {
-        self.link
-            .as_ref()
-            .map_or_else(|| self.executed.clone(), |link| self.executed.union(&link.retrieved))
+    pub fn has_received(&self, trx: Trx) -> bool {
+        let is_retrieved = |link: &Link| link.retrieved.has(trx);
+        self.executed.has(trx) || self.link.as_ref().is_some_and(is_retrieved)
     }
 
-    /// To be woken at the next change.
-    pub fn watch(&mut self, waker: Waker) {
-        self.watchers.push(waker);
+    /// In the binary log: executed, or waiting.
+    pub fn has_logged(&self, trx: Trx) -> bool {
+        self.executed.has(trx) || self.waits.iter().any(|wait| self.binlog[wait.index - 1] == trx)
     }
 
-    /// Wakes the threads that look at this server.
-    pub fn changed(&mut self) {
-        for waker in self.watchers.drain(..) {
-            waker.wake();
+    /// To be woken at the next change of that kind.
+    pub fn watch(&mut self, what: Watch, waker: &Waker) {
+        let watchers = &mut self.watchers[what as usize];
+        if !watchers.iter().any(|known| known.will_wake(waker)) {
+            watchers.push(waker.clone());
         }
+    }
+
+    /// Wakes all threads that look at this server.
+    pub fn changed(&mut self) {
+        self.watchers.iter_mut().flat_map(|list| list.drain(..)).for_each(Waker::wake);
+    }
+
+    fn grew(&mut self, what: Watch) {
+        self.watchers[what as usize].drain(..).for_each(Waker::wake);
+    }
+
+    /// Into the relay log.
+    pub fn receive(&mut self, events: &[Trx]) {
+        if let Some(link) = &mut self.link {
+            for trx in events {
+                link.retrieved.add(*trx);
+                link.queue.push_back(*trx);
+            }
+        }
+        self.grew(Watch::Queue);
     }
 
     /// Writes a transaction of its own; the client is told when it is committed.
@@ -250,7 +287,7 @@ impl Server {
         }
         self.waits.push_back(Wait { index: self.binlog.len(), client, is_applier });
         self.release();
-        self.changed();
+        self.grew(Watch::Log);
     }
 
     /// A replica acknowledges everything up to that place in the binary log.
@@ -271,17 +308,14 @@ impl Server {
             }
             let Some(wait) = self.waits.pop_front() else { return };
             let trx = self.binlog[wait.index - 1];
-            self.execute(trx);
+            self.executed.add(trx);
             if let Some((_, told)) = wait.client {
                 told.put(Ok(trx));
             }
-            self.changed();
+            if wait.is_applier {
+                self.grew(Watch::Queue);
+            }
         }
-    }
-
-    fn execute(&mut self, trx: Trx) {
-        let origin = Origin { uuid: self.uuids[trx.origin].clone(), tag: String::new() };
-        self.executed.insert(origin, Interval { first: trx.number, last: trx.number });
     }
 
     /// `rpl_semi_sync_source_enabled` and its count.
@@ -341,7 +375,7 @@ impl Server {
     /// configuration file decides the rest.
     pub fn start(&mut self, now: Micros) {
         for wait in std::mem::take(&mut self.waits) {
-            self.execute(self.binlog[wait.index - 1]);
+            self.executed.add(self.binlog[wait.index - 1]);
         }
         self.is_running = true;
         self.boot += 1;
@@ -355,12 +389,9 @@ impl Server {
         if let Some(link) = &mut self.link {
             if forgets {
                 link.queue.clear();
-                link.retrieved = GtidSet::empty();
+                link.retrieved = Gtids::default();
             }
-            let uuids = &self.uuids;
-            link.queue.retain(|trx| {
-                !GtidSet::run(&uuids[trx.origin], trx.number, trx.number).is_subset(&executed)
-            });
+            link.queue.retain(|trx| !executed.has(*trx));
         }
         self.changed();
     }
@@ -381,9 +412,9 @@ impl Server {
             sync_binlog: 1,
             flush_log: 1,
             sync_relay_log: 1,
-            executed: self.executed.clone(),
+            executed: self.executed(),
             purged: GtidSet::empty(),
-            replica: self.link.as_ref().map(Link::facts),
+            replica: self.link.as_ref().map(|link| link.facts(&self.uuids)),
             semi_sync: Some(SemiSync {
                 source_enabled: self.semi.source,
                 replica_enabled: self.semi.replica,
@@ -417,7 +448,7 @@ impl Link {
             source_uuid: String::new(),
             applier_run: 0,
             applier: Applier::Off,
-            retrieved: GtidSet::empty(),
+            retrieved: Gtids::default(),
             queue: VecDeque::new(),
             heartbeats: 0,
         }
@@ -436,7 +467,7 @@ impl Link {
         self.applier = Applier::Off;
     }
 
-    fn facts(&self) -> ReplicaFacts {
+    fn facts(&self, uuids: &[String]) -> ReplicaFacts {
         ReplicaFacts {
             source_host: self.source.0.clone(),
             source_port: self.source.1,
@@ -444,7 +475,7 @@ impl Link {
             receiver: self.receiver.clone(),
             receiver_error: self.error.clone(),
             applier: self.applier.clone(),
-            retrieved: self.retrieved.clone(),
+            retrieved: self.retrieved.set(uuids),
             lag_seconds: (self.applier == Applier::On).then_some(0),
             heartbeats: self.heartbeats,
             auto_position: true,

@@ -68,7 +68,7 @@ impl Ctx {
             let service = ctx.world().rng.range(200, 900);
             ctx.sim.sleep(service).await;
             while ctx.world().servers[to].is_hung {
-                ctx.change([to, to], Micros::MAX).await;
+                ctx.wakes(to).await;
             }
             let give_up = ctx.sim.now() + LOCK_WAIT;
             let result = loop {

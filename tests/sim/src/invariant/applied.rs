@@ -25,10 +25,10 @@ impl Invariant for Applied {
         };
         let server = &world.servers[*server];
         let Some(link) = &server.link else { return Ok(()) };
-        let thrown = link.retrieved.minus(&server.executed);
-        match thrown.is_empty() {
-            true => Ok(()),
-            false => Err(format!("{} throws {thrown} away", world.names[server.ix])),
+        let mut queue = link.queue.iter();
+        match queue.find(|trx| !server.executed.has(**trx)) {
+            None => Ok(()),
+            Some(trx) => Err(format!("{} throws {trx:?} away", world.names[server.ix])),
         }
     }
 }

@@ -37,9 +37,9 @@ impl Invariant for Coverage {
                     return Err(format!("{old} acknowledged a write invoked after its successor"));
                 }
                 let new = &world.servers[newest];
-                match write.trx.map(|trx| new.set_of(trx)) {
-                    Some(set) if !set.is_subset(&new.executed) => {
-                        Err(format!("{old} acknowledged {set}, which its successor lacks"))
+                match write.trx {
+                    Some(trx) if !new.executed.has(trx) => {
+                        Err(format!("{old} acknowledged {trx:?}, which its successor lacks"))
                     }
                     Some(_) | None => Ok(()),
                 }
@@ -60,9 +60,9 @@ pub(crate) fn lost(world: &World, ix: Ix) -> Result<(), String> {
     let lost: Vec<String> = world
         .ledger
         .acknowledged()
-        .filter_map(|write| Some(server.set_of(write.trx?)))
-        .filter(|set| !set.is_subset(&server.executed))
-        .map(|set| set.to_string())
+        .filter_map(|write| write.trx)
+        .filter(|trx| !server.executed.has(*trx))
+        .map(|trx| format!("{trx:?}"))
         .take(5)
         .collect();
     match lost.is_empty() {

@@ -18,6 +18,9 @@ impl Invariant for Establish {
     }
 
     fn see(&mut self, event: &Event, world: &World) -> Result<(), String> {
+        if !matches!(event, Event::Acting { .. } | Event::RemoteActing { .. }) {
+            return Ok(());
+        }
         let group = world.consensus.newest();
         let Some(cluster) = of(&group, &world.cluster) else { return Ok(()) };
         match event {

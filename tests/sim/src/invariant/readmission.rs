@@ -4,7 +4,7 @@
 use conclave_core::{model::StepKind, ports::SqlAction};
 
 use super::{Event, Invariant, goal, of};
-use crate::{link::logged, world::World};
+use crate::world::World;
 
 /// Looks at each enabling of an acker.
 pub struct Readmission;
@@ -31,11 +31,10 @@ impl Invariant for Readmission {
             return Err(format!("{name} is made an acker of {source} before it is logged as one"));
         }
         let Some(primary) = world.ix(&source).map(|ix| &world.servers[ix]) else { return Ok(()) };
-        let written = logged(primary);
-        let extra = world.servers[*server].executed.minus(&written);
-        match extra.is_empty() {
-            true => Ok(()),
-            false => Err(format!("{name} is made an acker with {extra}, which {source} lacks")),
+        let mut logged = world.servers[*server].binlog.iter();
+        match logged.find(|trx| !primary.has_logged(**trx)) {
+            None => Ok(()),
+            Some(trx) => Err(format!("{name} is made an acker with {trx:?}, not on {source}")),
         }
     }
 }

@@ -131,11 +131,12 @@ impl Manager {
             }
         }
         self.view.now = now;
-        let Some(cluster) = self.view.group.clusters.get(name).cloned() else { return };
+        let group = self.view.group.clone();
+        let Some(cluster) = group.clusters.get(name) else { return };
         self.wake(now, &cluster.definition.policy);
         let doubt = self.doubt(now);
-        let tally = self.tally(now, &cluster);
-        let hearing = self.hearing(now, &cluster);
+        let tally = self.tally(now, cluster);
+        let hearing = self.hearing(now, cluster);
         let seen = self.view.clusters.entry(name.clone()).or_default();
         seen.doubt = doubt;
         if doubt.is_none() && seen.wish.is_none() {
