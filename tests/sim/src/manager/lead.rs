@@ -43,8 +43,8 @@ impl Ctx {
                 let name = world.cluster.clone();
                 world.note(|_| format!("m{id} says: {sentence}"));
                 if let Some(manager) = world.managers.get_mut(&id) {
-                    manager.said.push(sentence);
                     if answers_wish {
+                        manager.said.push(sentence);
                         manager.seen(&name).wish = None;
                     }
                 }
