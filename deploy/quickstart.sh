@@ -318,7 +318,7 @@ try_next() {
 conclave status                     $before is missing, $after is the primary; what would happen now
 conclave report                     all of the report: the choice, each step with its evidence
 conclave failover app1 --dry-run    what stands against a second failover, and the remedies
-conclave-lab start $before              the former primary comes back: read-only, then as a replica
+conclave-lab start $before              it comes back read-only: as a replica, or quarantined
 conclave explain app1               who would be promoted, and why
 conclave-lab poweroff m1            a manager less; then: conclave-lab poweron m1; start_manager m1
 conclave-lab write                  the client again; in another shell: conclave-lab kill $after

@@ -23,6 +23,7 @@ pub(super) struct Target {
     pub(super) label: String,
     host: String,
     port: u16,
+    account: String,
     plain: OptsBuilder,
     /// Holds the prepared TLS settings, which all its copies share.
     secured: Option<OptsBuilder>,
@@ -36,6 +37,31 @@ pub(super) struct Wire {
     conn: Option<Conn>,
     id: u32,
     version: (u16, u16, u16),
+}
+
+/// A line of `SHOW FULL PROCESSLIST` of a session that runs something.
+struct Running {
+    id: u64,
+    user: String,
+    statement: String,
+}
+
+impl Running {
+    fn of(row: &Row) -> Option<Self> {
+        let id = row.get_opt("Id")?.ok()?;
+        let user = row.get_opt("User")?.ok()?;
+        let statement = row.get_opt::<Option<String>, _>("Info")?.ok()??;
+        Some(Self { id, user, statement })
+    }
+
+    /// Whether it is this connection, running one of the statements of `sql`.
+    fn is(&self, id: u32, account: &str, sql: &str) -> bool {
+        let statement = self.statement.trim();
+        self.id == u64::from(id)
+            && self.user == account
+            && !statement.is_empty()
+            && sql.contains(statement)
+    }
 }
 
 impl Target {
@@ -71,7 +97,8 @@ impl Target {
         };
         let secured = options.map(|options| plain.clone().ssl_opts(options));
         let is_tls_optional = matches!(tls, Tls::Unverified);
-        Self { label, host: host.to_owned(), port, plain, secured, is_tls_optional }
+        let (host, account) = (host.to_owned(), account.to_owned());
+        Self { label, host, port, account, plain, secured, is_tls_optional }
     }
 }
 
@@ -112,7 +139,7 @@ impl Wire {
     pub(super) async fn run(&mut self, sql: &str, deadline: Mono) -> Result<Vec<Vec<Row>>, Fault> {
         let answer = self.run_unkilled(sql, deadline).await;
         if let Err(Fault::Late) = answer {
-            self.kill_later();
+            self.kill_later(sql);
         }
         answer
     }
@@ -141,16 +168,22 @@ impl Wire {
         }
     }
 
-    /// Best effort, bounded, over a new connection: ends this connection on the server, with the
-    /// statement that it may still run.
-    fn kill_later(&self) {
-        let (target, id) = (self.target.clone(), self.id);
+    /// Best effort, bounded, over a new connection: ends this connection on the server if it still
+    /// runs what came too late. Its number alone says nothing: behind a floating address there may
+    /// be another server by now, and a restarted one counts anew; there the number may belong to a
+    /// replication thread.
+    fn kill_later(&self, sql: &str) {
+        let (target, id, sql) = (self.target.clone(), self.id, sql.to_owned());
         tokio::spawn(async move {
             let deadline = SystemClock.after(KILL_LIMIT);
-            if let Ok(mut wire) = Wire::open(&target, deadline).await {
+            let Ok(mut wire) = Wire::open(&target, deadline).await else { return };
+            let sets = wire.run_unkilled("SHOW FULL PROCESSLIST", deadline).await;
+            let rows = sets.into_iter().flatten().flatten();
+            let mut sessions = rows.filter_map(|row| Running::of(&row));
+            if sessions.any(|session| session.is(id, &target.account, &sql)) {
                 drop(wire.run_unkilled(&format!("KILL {id}"), deadline).await);
-                wire.close(deadline).await;
             }
+            wire.close(deadline).await;
         });
     }
 
@@ -267,5 +300,26 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(200)).await;
         drop(std::panic::take_hook());
         assert_eq!(PANICS.load(Ordering::SeqCst), 0);
+    }
+
+    const SQL: &str = "SET SESSION lock_wait_timeout = 3; SELECT @@server_uuid; DO SLEEP(9)";
+
+    fn running(id: u64, user: &str, statement: &str) -> bool {
+        let session = Running { id, user: user.into(), statement: statement.into() };
+        session.is(23, "conclave", SQL)
+    }
+
+    #[test]
+    fn own_connection_with_one_of_its_statements_is_known_again() {
+        assert!(running(23, "conclave", "DO SLEEP(9)"));
+    }
+
+    #[test]
+    fn another_session_with_the_same_number_is_left_alone() {
+        assert!(!running(23, "system user", "waiting for handler commit"));
+        assert!(!running(23, "system user", "DO SLEEP(9)"));
+        assert!(!running(23, "conclave", "SELECT 1"));
+        assert!(!running(23, "conclave", " "));
+        assert!(!running(24, "conclave", "DO SLEEP(9)"));
     }
 }
