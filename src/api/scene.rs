@@ -220,9 +220,10 @@ impl Story {
             cluster: app1(),
             epoch,
             why: "no coverage: db3 is not reached".into(),
-            steps: vec![plan("db2", StepKind::ResumeReceiver)],
+            steps: ["db2", "db3"].map(|server| plan(server, StepKind::ResumeReceiver)).to_vec(),
             at_us: None,
         });
+        self.step(self.last_step() - 1, done(5000, 5000), 5_000, None);
         self.step(self.last_step(), done(5000, 5000), 6_000, None);
         self.tell(Command::CloseAttempt {
             cluster: app1(),
@@ -364,8 +365,10 @@ pub fn looks(looks: Vec<(&str, Result<ServerFacts, String>)>) -> ClusterView {
         let server = ServerName::from(name);
         (server.clone(), Observation { server, at: NOW.minus(Micros(120_000)), seen })
     };
+    let observations: BTreeMap<_, _> = looks.into_iter().map(observe).collect();
     ClusterView {
-        observations: looks.into_iter().map(observe).collect(),
+        vouched: observations.keys().cloned().collect(),
+        observations,
         seen_writable: Some(NOW),
         ..ClusterView::default()
     }
