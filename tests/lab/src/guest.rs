@@ -83,15 +83,26 @@ pub fn boot(root: &Path, host: &str) -> Result<()> {
         if line.trim_end() == wanted {
             return Ok(());
         }
-        let log = fs::read_to_string(&log_path).unwrap_or_default();
-        let last = log.lines().last().unwrap_or("an empty log");
-        Err(malformed(&format!("boot {host}"), wanted, last))
+        Err(malformed(&format!("boot {host}"), wanted, &last_words(&log_path)))
     };
     expect("namespaces")?;
-    ip_batch(&plug_in(place))?;
+    if let Err(error) = ip_batch(&plug_in(place)) {
+        // Without its first process the namespace takes no cable and kills `ip`; why it ended is
+        // what is worth knowing.
+        return match init.try_wait() {
+            Ok(Some(_)) => Err(malformed(&format!("boot {host}"), "up", &last_words(&log_path))),
+            Ok(None) | Err(_) => Err(error),
+        };
+    }
     let mut stdin = init.stdin.take().expect("stdin is piped");
     stdin.write_all(b"plugged in\n").context(|| "tell init".into())?;
     expect("up")
+}
+
+/// The last line of an init's log.
+fn last_words(log: &Path) -> String {
+    let log = fs::read_to_string(log).unwrap_or_default();
+    log.lines().last().unwrap_or("an empty log").to_owned()
 }
 
 /// Both cables, between the router and the host. The init is process 1 of the namespace that our
@@ -155,11 +166,11 @@ fn mounts(files: &Files, place: Place) -> Result<()> {
     // Files of the host's own that outlive a power-off, such as a turnstile's.
     let state = files.host(&place.name()).join("var-lib");
     fs::create_dir_all(&state).context(|| format!("make {}", state.display()))?;
-    let mut binds = vec![
-        (files.host(&place.name()).join("srv"), "/srv"),
-        (state, "/var/lib"),
-        (files.etc_hosts(), "/etc/hosts"),
-    ];
+    let mut binds = vec![(files.host(&place.name()).join("srv"), "/srv"), (state, "/var/lib")];
+    // A minimal image may lack it; then hosts go by their addresses.
+    if Path::new("/etc/hosts").exists() {
+        binds.push((files.etc_hosts(), "/etc/hosts"));
+    }
     // A shell that sshd starts reads it, and what a developer has there can cost 0.3 s a command.
     if Path::new("/root/.bashrc").exists() {
         binds.push(("/dev/null".into(), "/root/.bashrc"));
