@@ -117,7 +117,8 @@ clean_up() {
     trap - EXIT
     trap '' INT TERM
     if [ $status -ne 0 ] || [ $once = yes ]; then
-        if [ $status -ne 0 ]; then
+        # Who pressed Ctrl-C need not be told what the managers had to say.
+        if [ $status -ne 0 ] && [ $status -lt 128 ]; then
             for log in "$dir"/m?.log; do
                 [ ! -s "$log" ] || { echo "--- the last lines of $log"; tail -n 5 "$log"; }
             done >&2
