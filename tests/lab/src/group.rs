@@ -227,7 +227,7 @@ impl<'a> Group<'a> {
         let config = self.dir().join(format!("{name}.toml")).display().to_string();
         let log = self.log(name);
         let args = ["manager".to_owned(), "--config".to_owned(), config];
-        let process = host.spawn(&self.program(), &args, &[], &log)?;
+        let process = host.spawn(self.program(), &args, &[], &log)?;
         self.managers.insert(name.to_owned(), process);
         Ok(())
     }
