@@ -8,7 +8,7 @@ use super::{
     view::{ClusterView, FRESH, View, Wish},
 };
 use crate::{
-    model::{Answer, ClusterName, GtidSet, Micros, Mode, Refusal, ServerName, Tally},
+    model::{ClusterName, GtidSet, Micros, Mode, Refusal, ServerName},
     state::ClusterState,
 };
 
@@ -72,7 +72,7 @@ fn dead(cluster: &ClusterState, seen: &ClusterView, wish: Option<&Wish>) -> Vec<
     };
     let verdict = verdict::count(tally, cluster.epoch, &cluster.definition.policy);
     let asserted = wish.is_some_and(|wish| wish.asserted_dead);
-    if wish.is_some() && is_up(tally, &verdict) {
+    if wish.is_some() && verdict.up >= verdict.needed {
         return vec![Refusal::PrimaryAlive { server: primary.clone() }];
     }
     let Verdict { outcome, down, needed, voters, heard_by, .. } = verdict;
@@ -88,11 +88,6 @@ fn dead(cluster: &ClusterState, seen: &ClusterView, wish: Option<&Wish>) -> Vec<
         verdict::Outcome::Unconfirmed => vec![Refusal::NoReplicaReached],
         verdict::Outcome::NotDown => vec![Refusal::NotDown { down, needed, voters }],
     }
-}
-
-fn is_up(tally: &Tally, verdict: &Verdict) -> bool {
-    let up = tally.ballots.values().filter(|counted| counted.ballot.answer == Answer::Up);
-    up.count() >= verdict.needed
 }
 
 /// Rules that rest on the agreed state.
