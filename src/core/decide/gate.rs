@@ -27,7 +27,7 @@ pub fn refusals(view: &View, name: &ClusterName, wish: Option<&Wish>) -> Vec<Ref
         return vec![Refusal::NoPrimary { why: format!("there is no cluster {name}") }];
     };
     let mut out = own_doubts(view);
-    out.extend(dead(cluster, seen, wish));
+    out.extend(dead(view, cluster, seen, wish));
     out.extend(agreed(view, cluster, seen, wish));
     out.extend(feasible(view, cluster, seen, Fault::Process, wish));
     out
@@ -37,7 +37,7 @@ pub fn refusals(view: &View, name: &ClusterName, wish: Option<&Wish>) -> Vec<Ref
 /// interval does not count, and neither do pauses: it is finished, not begun.
 pub fn superseding(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Vec<Refusal> {
     let mut out = own_doubts(view);
-    out.extend(dead(cluster, seen, None));
+    out.extend(dead(view, cluster, seen, None));
     out.extend(feasible(view, cluster, seen, Fault::Process, None));
     out
 }
@@ -63,12 +63,18 @@ fn own_doubts(view: &View) -> Vec<Refusal> {
 }
 
 /// The two keys.
-fn dead(cluster: &ClusterState, seen: &ClusterView, wish: Option<&Wish>) -> Vec<Refusal> {
+fn dead(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    wish: Option<&Wish>,
+) -> Vec<Refusal> {
     let Some(primary) = cluster.primary() else {
         return vec![Refusal::NoPrimary { why: "none was adopted yet".into() }];
     };
     let Some(tally) = seen.tally.as_ref().filter(|tally| tally.primary == *primary) else {
-        return vec![Refusal::NotDown { down: 0, needed: 1, voters: 0 }];
+        let voters = view.voters.len();
+        return vec![Refusal::NotDown { down: 0, needed: voters / 2 + 1, voters }];
     };
     let verdict = verdict::count(tally, cluster.epoch, &cluster.definition.policy);
     let asserted = wish.is_some_and(|wish| wish.asserted_dead);

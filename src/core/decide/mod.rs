@@ -12,6 +12,8 @@ pub mod problem;
 pub mod progress;
 pub mod stage;
 pub mod suspect;
+#[cfg(test)]
+mod tests;
 pub mod upkeep;
 pub mod verdict;
 pub mod view;
