@@ -22,7 +22,7 @@ pub struct TwoKeys {
 }
 
 /// What a ballot says may be this much older than the opening; so may what a replica heard.
-const SLACK: Micros = 1_500_000;
+const SLACK: Micros = 2_000_000;
 
 impl TwoKeys {
     fn look(&mut self, world: &World) {
