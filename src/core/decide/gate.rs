@@ -8,7 +8,7 @@ use super::{
     view::{ClusterView, FRESH, View, Wish},
 };
 use crate::{
-    model::{Answer, ClusterName, GtidSet, Micros, Mode, Refusal, ServerName, Tally},
+    model::{ClusterName, GtidSet, Micros, Mode, Refusal, ServerName},
     state::ClusterState,
 };
 
@@ -27,7 +27,7 @@ pub fn refusals(view: &View, name: &ClusterName, wish: Option<&Wish>) -> Vec<Ref
         return vec![Refusal::NoPrimary { why: format!("there is no cluster {name}") }];
     };
     let mut out = own_doubts(view);
-    out.extend(dead(cluster, seen, wish));
+    out.extend(dead(view, cluster, seen, wish));
     out.extend(agreed(view, cluster, seen, wish));
     if cluster.primary().is_some() {
         out.extend(feasible(view, cluster, seen, Fault::Process, wish));
@@ -39,7 +39,7 @@ pub fn refusals(view: &View, name: &ClusterName, wish: Option<&Wish>) -> Vec<Ref
 /// interval does not count, and neither do pauses: it is finished, not begun.
 pub fn superseding(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Vec<Refusal> {
     let mut out = own_doubts(view);
-    out.extend(dead(cluster, seen, None));
+    out.extend(dead(view, cluster, seen, None));
     out.extend(feasible(view, cluster, seen, Fault::Process, None));
     out
 }
@@ -65,16 +65,22 @@ fn own_doubts(view: &View) -> Vec<Refusal> {
 }
 
 /// The two keys.
-fn dead(cluster: &ClusterState, seen: &ClusterView, wish: Option<&Wish>) -> Vec<Refusal> {
+fn dead(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    wish: Option<&Wish>,
+) -> Vec<Refusal> {
     let Some(primary) = cluster.primary() else {
         return vec![Refusal::NoPrimary { why: "none was adopted yet".into() }];
     };
     let Some(tally) = seen.tally.as_ref().filter(|tally| tally.primary == *primary) else {
-        return vec![Refusal::NotDown { down: 0, needed: 1, voters: 0 }];
+        let voters = view.voters.len();
+        return vec![Refusal::NotDown { down: 0, needed: voters / 2 + 1, voters }];
     };
     let verdict = verdict::count(tally, cluster.epoch, &cluster.definition.policy);
     let asserted = wish.is_some_and(|wish| wish.asserted_dead);
-    if wish.is_some() && is_up(tally, &verdict) {
+    if wish.is_some() && verdict.up >= verdict.needed {
         return vec![Refusal::PrimaryAlive { server: primary.clone() }];
     }
     let Verdict { outcome, down, needed, voters, heard_by, .. } = verdict;
@@ -90,11 +96,6 @@ fn dead(cluster: &ClusterState, seen: &ClusterView, wish: Option<&Wish>) -> Vec<
         verdict::Outcome::Unconfirmed => vec![Refusal::NoReplicaReached],
         verdict::Outcome::NotDown => vec![Refusal::NotDown { down, needed, voters }],
     }
-}
-
-fn is_up(tally: &Tally, verdict: &Verdict) -> bool {
-    let up = tally.ballots.values().filter(|counted| counted.ballot.answer == Answer::Up);
-    up.count() >= verdict.needed
 }
 
 /// Rules that rest on the agreed state.

@@ -12,6 +12,8 @@ pub mod problem;
 pub mod progress;
 pub mod stage;
 pub mod suspect;
+#[cfg(test)]
+mod tests;
 pub mod upkeep;
 pub mod verdict;
 pub mod view;
@@ -80,7 +82,9 @@ fn ask(
     let is_wished = seen.wish.is_some() && cluster.attempt.is_none();
     let may_supersede =
         cluster.attempt.as_ref().is_none_or(|attempt| attempt.stage.entry_nine().is_some());
-    let pause = match (seen.doubt.is_some() || is_wished) && may_supersede {
+    let is_unconfirmed = cluster.attempt.as_ref().zip(view.term);
+    let is_unconfirmed = is_unconfirmed.is_some_and(|(a, term)| progress::is_unconfirmed(a, term));
+    let pause = match is_unconfirmed || (seen.doubt.is_some() || is_wished) && may_supersede {
         true => cluster.definition.policy.doubt_interval_ms.into(),
         false => CALM_ASK,
     };

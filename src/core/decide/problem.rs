@@ -151,8 +151,17 @@ fn of_server(
             out.push(Problem::TwoWritable { primary, other });
         }
         out.extend(of_replica(cluster, primary, server, facts));
+        let theirs = seen.facts(primary, view.now, FRESH).filter(|_| is_member(cluster, name));
+        let errant = theirs.map(|theirs| upkeep::errant(theirs, facts)).unwrap_or_default();
+        if !errant.is_empty() {
+            out.push(Problem::Errant { server: name.clone(), gtids: errant.to_string() });
+        }
     }
     out
+}
+
+fn is_member(cluster: &ClusterState, name: &ServerName) -> bool {
+    cluster.members.get(name).is_some_and(|member| member.standing == Standing::Member)
 }
 
 fn of_replica(
@@ -161,10 +170,7 @@ fn of_replica(
     server: &ServerDefinition,
     facts: &ServerFacts,
 ) -> Vec<Problem> {
-    let is_member = |name: &ServerName| {
-        cluster.members.get(name).is_some_and(|member| member.standing == Standing::Member)
-    };
-    if cluster.attempt.is_some() || !is_member(&server.name) {
+    if cluster.attempt.is_some() || !is_member(cluster, &server.name) {
         return Vec::new();
     }
     let name = &server.name;

@@ -8,13 +8,13 @@
 use std::collections::BTreeSet;
 
 use super::{
-    candidate, coverage, stage,
+    candidate, coverage, stage, verdict,
     view::{ClusterView, FRESH, Move, StepOrder, View, place},
 };
 use crate::{
     model::{
-        Attempt, Election, GtidSet, Micros, Mode, Mono, Outcome, Receiver, ServerName, Stage,
-        StepEvidence, StepKind, StepRecord, Term, Token,
+        Attempt, Cause, Election, GtidSet, Micros, Mode, Mono, Outcome, Receiver, ServerName,
+        Stage, StepEvidence, StepKind, StepRecord, Term, Token,
     },
     state::{ClusterState, Command},
 };
@@ -57,6 +57,18 @@ pub fn next(
 
 impl Case<'_> {
     fn freeze(&self) -> Vec<Move> {
+        if is_unconfirmed(self.attempt, self.term) {
+            match self.confirmation() {
+                Confirmation::Dead => {}
+                Confirmation::Alive => {
+                    return vec![self.give_up("the primary answers again".into())];
+                }
+                Confirmation::Unclear if self.is_stuck() => {
+                    return vec![self.give_up("the primary's death was not confirmed".into())];
+                }
+                Confirmation::Unclear => return Vec::new(),
+            }
+        }
         let fences = || self.steps(|goal| matches!(goal, StepKind::Fence { .. }));
         let stops = || self.steps(|goal| *goal == StepKind::StopReceiver);
         let is_fence_first = match self.attempt.mode {
@@ -140,6 +152,20 @@ impl Case<'_> {
         match self.is_covered() {
             true => "no frozen server is eligible, or too few could acknowledge its writes".into(),
             false => format!("{stopped} read back as stopped: that is no coverage"),
+        }
+    }
+
+    /// Whether fresh ballots still say what the attempt was opened on.
+    fn confirmation(&self) -> Confirmation {
+        let primary = self.cluster.primary();
+        let tally = self.seen.tally.as_ref().filter(|tally| Some(&tally.primary) == primary);
+        let Some(tally) = tally else { return Confirmation::Unclear };
+        let verdict = verdict::count(tally, self.cluster.epoch, &self.cluster.definition.policy);
+        match verdict.outcome {
+            verdict::Outcome::Down => Confirmation::Dead,
+            verdict::Outcome::Unreachable => Confirmation::Alive,
+            verdict::Outcome::NotDown if verdict.up >= verdict.needed => Confirmation::Alive,
+            verdict::Outcome::NotDown | verdict::Outcome::Unconfirmed => Confirmation::Unclear,
         }
     }
 
@@ -331,6 +357,27 @@ impl Case<'_> {
     fn at(&self) -> Option<Micros> {
         self.seen.opened_at.map(|opened| self.view.now.since(opened))
     }
+}
+
+/// What fresh ballots say of an attempt that another leader opened.
+enum Confirmation {
+    Dead,
+    Alive,
+    Unclear,
+}
+
+/// Opened by the group in another term and not begun: its entry may have waited in a log for long,
+/// so the ballots it was opened on are no evidence any more (SAFETY invariant 3).
+pub fn is_unconfirmed(attempt: &Attempt, term: Term) -> bool {
+    let is_of_ballots = match attempt.opening.cause {
+        Cause::PrimaryDown | Cause::CandidateLost { .. } => true,
+        Cause::PrimaryRestarted | Cause::Manual => false,
+    };
+    let opened_in = attempt.marks.first().map(|mark| mark.term);
+    is_of_ballots
+        && attempt.stage == Stage::Freeze
+        && opened_in != Some(term)
+        && attempt.steps.iter().all(|step| step.runs.is_empty())
 }
 
 /// Whether the fence lets the freeze go on.

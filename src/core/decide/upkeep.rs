@@ -199,7 +199,8 @@ fn stray(
             }
             let is_running = !is_stopped;
             let flag = facts.semi_sync.as_ref().map(|semi_sync| semi_sync.replica_enabled);
-            let is_flagged = flag.is_none_or(|on| on == is_acker(cluster, primary, server));
+            let is_flagged = cluster.definition.mode != Mode::Quorum
+                || flag.is_none_or(|on| on == is_acker(cluster, primary, server));
             !(is_behind_it && is_running && is_flagged)
         }
     };
@@ -233,11 +234,7 @@ fn follow_or_quarantine(
     primary: &ServerName,
     (server, facts): (&ServerName, &ServerFacts),
 ) -> Option<Wanted> {
-    let theirs = seen.facts(primary, view.now, FRESH)?;
-    // The two looks are of different moments: what the primary itself wrote in between is not
-    // errant.
-    let extra = facts.received().minus(&theirs.executed);
-    let errant = extra.minus(&extra.of_origins(&[&theirs.uuid]));
+    let errant = errant(seen.facts(primary, view.now, FRESH)?, facts);
     Some(match errant.is_empty() {
         false => Wanted::Quarantine(errant),
         true => {
@@ -270,6 +267,13 @@ fn former(
         true => follow_or_quarantine(view, cluster, seen, primary, (server, facts)),
         false => None,
     }
+}
+
+/// What a server has and its primary lacks. The two looks are of different moments: what the primary
+/// itself wrote in between is not errant.
+pub fn errant(primary: &ServerFacts, server: &ServerFacts) -> GtidSet {
+    let extra = server.received().minus(&primary.executed);
+    extra.minus(&extra.of_origins(&[&primary.uuid]))
 }
 
 /// What the primary itself needs.

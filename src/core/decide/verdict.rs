@@ -12,6 +12,8 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// Fresh ballots that say Down.
     pub down: usize,
+    /// Fresh ballots that say Up.
+    pub up: usize,
     /// A majority of all voters.
     pub needed: usize,
     /// All voters.
@@ -45,7 +47,8 @@ pub fn count(tally: &Tally, epoch: Epoch, policy: &Policy) -> Verdict {
         .filter(|(id, counted)| is_counted(id) && counted.age <= limit && tally.epoch == epoch)
         .map(|(_, counted)| &counted.ballot)
         .collect();
-    let down = fresh.iter().filter(|ballot| ballot.answer == Answer::Down).count();
+    let says = |answer| fresh.iter().filter(|ballot| ballot.answer == answer).count();
+    let (down, up) = (says(Answer::Down), says(Answer::Up));
     let voters = tally.voters.len();
     let needed = voters / 2 + 1;
     let mut heard: BTreeMap<&ServerName, bool> = BTreeMap::new();
@@ -71,5 +74,5 @@ pub fn count(tally: &Tally, epoch: Epoch, policy: &Policy) -> Verdict {
         (true, true, true) => Outcome::Unconfirmed,
         (true, true, false) => Outcome::Down,
     };
-    Verdict { outcome, down, needed, voters, heard_by, unheard_by }
+    Verdict { outcome, down, up, needed, voters, heard_by, unheard_by }
 }

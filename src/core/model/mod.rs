@@ -7,6 +7,8 @@ pub mod gtid;
 pub mod id;
 pub mod reason;
 pub mod record;
+#[cfg(test)]
+mod tests;
 pub mod time;
 
 pub use ballot::{Answer, Ballot, CountedBallot, Evidence, Hearing, Tally};

@@ -131,7 +131,7 @@ impl Refusal {
             Refusal::LeaderStalled { span } => {
                 format!("the leader itself stalled for {span} a moment ago; its view is void")
             }
-            Refusal::NoPrimary { why } => format!("no primary is known: {why}"),
+            Refusal::NoPrimary { why } => format!("there is no primary to replace: {why}"),
             Refusal::PrimaryAlive { server } => {
                 format!("{server} answers: a live primary is replaced by a switchover")
             }

@@ -9,7 +9,7 @@ use super::{
 use crate::model::{
     Actor, Attempt, Cause, ClusterDefinition, ClusterName, Election, EntryNine, Epoch, FailoverId,
     GtidSet, Mark, Micros, Mode, Opening, Outcome, Refusal, Regime, Rejection, ServerName, Stage,
-    StepId, StepKind, StepOutcome, StepRecord, StepRun, Term,
+    StepEvidence, StepId, StepKind, StepOutcome, StepRecord, StepRun, Term,
 };
 
 type Applied = Result<Reply, Rejection>;
@@ -179,7 +179,9 @@ impl ClusterState {
             let taken = |(other, member): (&ServerName, &Member)| {
                 other != name && member.uuid.as_ref() == Some(uuid)
             };
-            if let Some((other, _)) = self.members.iter().find(|pair| taken(*pair)) {
+            let known = self.members.iter().find(|pair| taken(*pair)).map(|(other, _)| other);
+            let told = uuids.iter().find(|(other, of)| *other < name && *of == uuid);
+            if let Some(other) = known.or(told.map(|(other, _)| other)) {
                 let why = format!("servers {other} and {name} are the same one: uuid {uuid}");
                 return Err(Rejection::NotNow { why });
             }
@@ -314,6 +316,10 @@ impl ClusterState {
             return Err(wrong("ended already"));
         }
         let is_met = outcome.evidence().is_some();
+        let received = match outcome.evidence() {
+            Some(StepEvidence::Server { received, .. }) => received.clone(),
+            Some(StepEvidence::Host { .. }) | None => GtidSet::empty(),
+        };
         run.outcome = Some(outcome);
         run.took_us = took_us;
         run.ended_at_us = at_us;
@@ -324,11 +330,26 @@ impl ClusterState {
         }
         if is_chore && is_met {
             self.chores.remove(&target);
+            if let StepKind::Follow { acker: false, source, .. } = &goal {
+                self.dismiss(&target, source, &received);
+            }
             if let Some(member) = self.members.get_mut(&target) {
                 member.chore_done(&goal);
             }
         }
         Ok(Reply::Ok)
+    }
+
+    /// Removing an acker: disable, then log. It was read back as disabled; what it may have
+    /// acknowledged has to be held by the others from now on.
+    fn dismiss(&mut self, server: &ServerName, source: &ServerName, received: &GtidSet) {
+        let uuid = self.members.get(source).and_then(|member| member.uuid.clone());
+        let regime = self.regimes.last_mut().filter(|regime| regime.primary == *source);
+        if let (Some(regime), Some(uuid)) = (regime, uuid)
+            && regime.ackers.remove(server)
+        {
+            regime.base = regime.base.union(&received.of_origins(&[&uuid]));
+        }
     }
 
     fn elect(

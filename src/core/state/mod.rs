@@ -7,6 +7,8 @@ mod apply;
 mod cluster;
 mod command;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,8 @@
 //! an older one still has in hand can reach the server.
 
 pub mod goal;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -155,6 +155,12 @@ impl World {
         }
         self.consensus.agreed.push(entry.clone());
         self.consensus.states.push(state.clone());
+        if let Some(cluster) = state.clusters.get(&self.cluster) {
+            let steps = cluster.attempt.iter().flat_map(|attempt| &attempt.steps);
+            for step in steps.chain(cluster.chores.values()) {
+                self.goals.entry(step.id).or_insert_with(|| step.goal.clone());
+            }
+        }
         self.consensus.replies.push(reply.clone());
         if let Some(command) = &entry.command {
             self.note(|_| format!("log {index} term {}: {} -> {reply}", entry.term, told(command)));

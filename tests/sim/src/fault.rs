@@ -40,6 +40,8 @@ pub enum Fault {
     Ambush,
     /// The leader and the primary are killed in the same instant.
     KillBoth,
+    /// The next primary is killed as soon as its promotion is over.
+    KillNext,
     /// A person unmasks a fenced server and starts it.
     Unmask,
     /// An operator asks for a failover.
@@ -48,7 +50,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Fault; 16] = [
+    pub const ALL: [Fault; 17] = [
         Fault::KillPrimary,
         Fault::KillServer,
         Fault::HangServer,
@@ -63,6 +65,7 @@ impl Fault {
         Fault::StallLeader,
         Fault::Ambush,
         Fault::KillBoth,
+        Fault::KillNext,
         Fault::Unmask,
         Fault::Wish,
     ];
@@ -84,6 +87,7 @@ impl Fault {
             Fault::StallLeader => "stall_leader",
             Fault::Ambush => "ambush",
             Fault::KillBoth => "kill_both",
+            Fault::KillNext => "kill_next",
             Fault::Unmask => "unmask",
             Fault::Wish => "wish",
         }
@@ -142,6 +146,7 @@ impl World {
                 self.kill_manager_for_a_while(id);
                 self.kill_and_restart(primary);
             }
+            Fault::KillNext => self.kill_next(),
             Fault::Unmask => (0..self.servers.len()).for_each(|ix| self.unmask(ix)),
             Fault::Wish => self.wish_something(),
         }
@@ -190,6 +195,33 @@ impl World {
             2 => self.later(5_000, 30_000, move |world| world.start_server(ix)),
             _ => {}
         }
+    }
+
+    /// One replica hears of everything late, so that it lags when its source dies.
+    fn kill_next(&mut self) {
+        let ctx = self.ctx();
+        let epoch = self.epoch();
+        let lag = self.rng.below(self.servers.len() as u64) as Ix;
+        let by = self.rng.range(20_000, 300_000);
+        let after = self.rng.below(20_000);
+        self.network.slow(Node::Host(lag), by);
+        let primary = self.primary();
+        self.kill_server(primary);
+        self.note(|_| format!("FAULT host {lag} is {by} us late, the next primary is killed"));
+        self.sim.spawn(Owner::WORLD, async move {
+            for _ in 0..5_000 {
+                ctx.sim.sleep(2_000).await;
+                let world = ctx.world();
+                if world.epoch() > epoch && !world.is_failing_over() {
+                    break;
+                }
+            }
+            ctx.sim.sleep(after).await;
+            let mut world = ctx.world();
+            world.network.slow(Node::Host(lag), 0);
+            let next = world.primary();
+            world.kill_and_restart(next);
+        });
     }
 
     fn somewhere(&mut self) -> Node {

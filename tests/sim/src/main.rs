@@ -8,10 +8,7 @@
 use std::{
     collections::BTreeMap,
     process::ExitCode,
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, atomic::Ordering},
     time::Instant,
 };
 
@@ -85,9 +82,6 @@ fn one(seed: u64, trace: bool) -> ExitCode {
     }
 }
 
-/// The seed that is being played last, for whoever reads a panic.
-static SEED: AtomicU64 = AtomicU64::new(0);
-
 /// The sum of many seeds.
 #[derive(Debug, Default, Serialize)]
 struct Sum {
@@ -133,30 +127,15 @@ fn many(wanted: &Wanted) -> ExitCode {
     println!("seeds {first} to {}", first + count.saturating_sub(1));
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        eprintln!("at or near seed {}", SEED.load(Ordering::Relaxed));
+        eprintln!("at or near seed {}", random::SEED.load(Ordering::Relaxed));
         hook(info);
     }));
     let began = Instant::now();
-    let next = AtomicU64::new(first);
     let sum = Mutex::new(Sum { seeds: count, first_seed: first, ..Sum::default() });
     let jobs = wanted
         .jobs
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |jobs| jobs.get()));
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
-                        return;
-                    }
-                    SEED.store(seed, Ordering::Relaxed);
-                    let (report, _) = random::play(seed, false);
-                    lock(&sum).add(report);
-                }
-            });
-        }
-    });
+    random::play_many(first, count, jobs, |report| lock(&sum).add(report));
     let mut sum = std::mem::take(&mut *lock(&sum));
     sum.violations.sort();
     sum.wall_seconds = began.elapsed().as_secs_f64();

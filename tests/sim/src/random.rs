@@ -1,6 +1,9 @@
 //! Random runs: faults by chance, then everything is healed and must come right.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use conclave_core::model::{Mode, Outcome};
 use serde::Serialize;
@@ -107,6 +110,29 @@ pub fn play(seed: u64, trace: bool) -> (Report, Run) {
     let report = run.report(seed, faults, settled_ms);
     (report, run)
 }
+
+/// Plays `count` seeds from `first` on, on so many threads, and hands each report over as it
+/// comes.
+pub fn play_many(first: u64, count: u64, jobs: usize, take: impl Fn(Report) + Sync) {
+    let next = AtomicU64::new(first);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    SEED.store(seed, Ordering::Relaxed);
+                    take(play(seed, false).0);
+                }
+            });
+        }
+    });
+}
+
+/// The seed that was begun last, for whoever reads a panic.
+pub static SEED: AtomicU64 = AtomicU64::new(0);
 
 impl Run {
     fn is_sound(&self) -> bool {

@@ -236,12 +236,6 @@ impl World {
         self.network.announced = Some(0);
     }
 
-    /// Where the agreed primary is; the first server if there is none.
-    pub fn primary(&self) -> Ix {
-        let state = self.state();
-        state.and_then(|state| self.ix(state.primary()?)).unwrap_or(0)
-    }
-
     /// What is not yet as it should be; `None`: one writable primary with its address, and every
     /// other server that runs follows it or waits in quarantine for a reason.
     pub fn unsettled(&self) -> Option<String> {

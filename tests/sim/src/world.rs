@@ -6,7 +6,7 @@ use std::{
 };
 
 use conclave_core::{
-    model::{ClusterDefinition, ClusterName, ServerName},
+    model::{ClusterDefinition, ClusterName, ServerName, StepId, StepKind},
     state::ClusterState,
 };
 
@@ -76,6 +76,8 @@ pub struct World {
     pub trace: Option<Vec<String>>,
     me: Weak<Mutex<World>>,
     last_number: u64,
+    /// Every step that was ever planned, and its goal.
+    pub goals: BTreeMap<StepId, StepKind>,
 }
 
 impl World {
@@ -114,6 +116,7 @@ impl World {
             sim,
             me,
             last_number: 0,
+            goals: BTreeMap::new(),
         }
     }
 
@@ -138,6 +141,26 @@ impl World {
     /// The newest agreed state of the cluster.
     pub fn state(&self) -> Option<ClusterState> {
         self.consensus.newest().clusters.get(&self.cluster).cloned()
+    }
+
+    fn look_at<T>(&self, look: impl FnOnce(&ClusterState) -> T) -> Option<T> {
+        self.consensus.newest().clusters.get(&self.cluster).map(look)
+    }
+
+    /// The newest epoch; zero before the first attempt.
+    pub fn epoch(&self) -> u64 {
+        self.look_at(|cluster| cluster.epoch.0).unwrap_or(0)
+    }
+
+    /// An attempt is open.
+    pub fn is_failing_over(&self) -> bool {
+        self.look_at(|cluster| cluster.attempt.is_some()).unwrap_or(false)
+    }
+
+    /// Where the agreed primary is; the first server if there is none.
+    pub fn primary(&self) -> Ix {
+        let primary = self.look_at(|cluster| self.ix(cluster.primary()?));
+        primary.flatten().unwrap_or(0)
     }
 
     /// Adds a line to the trace, if one is wanted.

@@ -1,12 +1,12 @@
 //! Invariant 8: establish in this order: entry 9, acknowledgers, semi-sync, writable, published.
 
 use conclave_core::{
-    model::{Mode, StepId, StepKind, Token},
+    model::{Mode, StepKind, Token},
     ports::{RemoteCommand, SqlAction},
     state::ClusterState,
 };
 
-use super::{Event, Invariant, of};
+use super::{Event, Invariant, goal, of};
 use crate::{network::Ix, world::World};
 
 /// Looks at each act that opens or publishes.
@@ -43,8 +43,7 @@ impl Invariant for Establish {
 
 fn opens(world: &World, cluster: &ClusterState, ix: Ix, token: Token) -> Result<(), String> {
     let name = &world.names[ix];
-    let step = cluster.step(StepId { epoch: token.epoch, seq: token.seq });
-    let Some(StepKind::OpenForWrites { acks, .. }) = step.map(|step| &step.goal) else {
+    let Some(StepKind::OpenForWrites { acks, .. }) = goal(world, token) else {
         return Err(format!("{name} is opened by a step that is not on record"));
     };
     let is_logged = cluster.regimes.iter().any(|regime| regime.primary == *name);

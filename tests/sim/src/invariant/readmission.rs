@@ -26,11 +26,11 @@ impl Invariant for Readmission {
         let Some(StepKind::Follow { source, .. }) = goal(world, *token) else {
             return Err(format!("{name} was made an acker by a step that is not on record"));
         };
-        let regime = cluster.regimes.iter().find(|regime| regime.primary == source);
+        let regime = cluster.regimes.iter().find(|regime| regime.primary == *source);
         if !regime.is_some_and(|regime| regime.ackers.contains(name)) {
             return Err(format!("{name} is made an acker of {source} before it is logged as one"));
         }
-        let Some(primary) = world.ix(&source).map(|ix| &world.servers[ix]) else { return Ok(()) };
+        let Some(primary) = world.ix(source).map(|ix| &world.servers[ix]) else { return Ok(()) };
         let mut logged = world.servers[*server].binlog.iter();
         match logged.find(|trx| !primary.has_logged(**trx)) {
             None => Ok(()),

@@ -22,7 +22,7 @@ pub struct TwoKeys {
 }
 
 /// What a ballot says may be this much older than the opening; so may what a replica heard.
-const SLACK: Micros = 1_500_000;
+const SLACK: Micros = 2_000_000;
 
 impl TwoKeys {
     fn look(&mut self, world: &World) {
@@ -33,7 +33,7 @@ impl TwoKeys {
         }
     }
 
-    fn judge(&self, world: &World, opening: &Opening, policy: &Policy) -> Result<(), String> {
+    fn judge(&self, opening: &Opening, policy: &Policy) -> Result<(), String> {
         let tally = &opening.tally;
         let limit = policy.ballot_age_ms.into();
         let down = tally.ballots.iter().filter(|(id, counted)| {
@@ -44,6 +44,12 @@ impl TwoKeys {
         if down <= voters / 2 && !opening.asserted_dead {
             return Err(format!("opened on {down} of {voters} ballots"));
         }
+        Ok(())
+    }
+
+    /// Looks at the truth when an attempt first touches something.
+    fn is_true(&self, world: &World, opening: &Opening) -> Result<(), String> {
+        let tally = &opening.tally;
         let now = world.sim.now();
         let Some(ix) = world.ix(&tally.primary) else { return Ok(()) };
         let since = |marks: &BTreeMap<Ix, Micros>| {
@@ -119,7 +125,22 @@ impl Invariant for TwoKeys {
                 ..
             } if opening.cause != Cause::PrimaryRestarted => {
                 let Some(cluster) = of(state, &world.cluster) else { return Ok(()) };
-                self.judge(world, opening, &cluster.definition.policy)
+                self.judge(opening, &cluster.definition.policy)
+            }
+            Event::Committed {
+                command: Command::BeginStep { .. },
+                reply: Reply::Ok,
+                state,
+                ..
+            } => {
+                let attempt = of(state, &world.cluster).and_then(|c| c.attempt.as_ref());
+                let runs = attempt.iter().flat_map(|attempt| &attempt.steps);
+                let is_first = runs.map(|step| step.runs.len()).sum::<usize>() == 1;
+                let opening = attempt.map(|attempt| &attempt.opening);
+                match opening.filter(|o| is_first && o.cause != Cause::PrimaryRestarted) {
+                    Some(opening) => self.is_true(world, opening),
+                    None => Ok(()),
+                }
             }
             Event::Committed { .. }
             | Event::Locked { .. }

@@ -3,6 +3,7 @@
 mod fault;
 mod leader;
 mod operator;
+mod random;
 mod returning;
 
 use conclave_core::model::{Outcome, Refusal};

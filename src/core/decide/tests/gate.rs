@@ -1,0 +1,290 @@
+//! Reasons not to open an attempt: each alone, and several at once.
+
+use super::{bereft_view, parts, seen};
+use crate::{
+    decide::{
+        View, Wish,
+        gate::{self, Fault, refusals},
+    },
+    fixture::*,
+    model::{
+        Answer, ClusterDefinition, Epoch, Hearing, Micros, Millis, Mode, PromotionRule, Refusal,
+    },
+    state::{Command, Standing},
+};
+
+fn all(view: &View) -> Vec<Refusal> {
+    refusals(view, &"app1".into(), None)
+}
+
+fn wish() -> Wish {
+    Wish { actor: ann(), wanted: None, asserted_dead: false, interval_waived: false }
+}
+
+fn wished(view: &View, wish: &Wish) -> Vec<Refusal> {
+    refusals(view, &"app1".into(), Some(wish))
+}
+
+/// A group in another mode.
+fn group_in(mode: Mode) -> Group {
+    Group::with(ClusterDefinition { mode, ..definition(3) })
+}
+
+/// What no coverage comes to when only these ackers were reached.
+fn no_coverage(reached: &[u64]) -> Refusal {
+    Refusal::NoCoverage {
+        reached: reached.iter().map(|server| name(*server)).collect(),
+        ackers: 2,
+        acks: 1,
+    }
+}
+
+#[test]
+fn dead_primary_with_all_replicas_reached_is_refused_by_nothing() {
+    assert_eq!(all(&bereft_view(&Group::adopted())), []);
+}
+
+#[test]
+fn unknown_cluster_has_no_primary() {
+    let view = bereft_view(&Group::adopted());
+    let why = "there is no cluster app9".into();
+    assert_eq!(refusals(&view, &"app9".into(), None), [Refusal::NoPrimary { why }]);
+}
+
+#[test]
+fn cluster_without_a_primary_is_refused_by_both_rules_that_need_one() {
+    let mut group = Group::adopted();
+    group.cluster_mut().regimes.clear();
+    let why = || "none was adopted yet".to_owned();
+    let expected = [Refusal::NoPrimary { why: why() }, Refusal::NoPrimary { why: why() }];
+    assert_eq!(all(&bereft_view(&group)), expected);
+}
+
+#[test]
+fn paused_cluster() {
+    let mut group = Group::adopted();
+    let (cluster, actor) = ("app1".into(), ann());
+    group.apply(Command::Pause { cluster, actor, reason: "disks".into() });
+    let view = bereft_view(&group);
+    assert_eq!(all(&view), [Refusal::Paused { by: "ann (disks)".into() }]);
+    assert_eq!(wished(&view, &wish()), []);
+}
+
+#[test]
+fn policy_that_is_not_automatic() {
+    let mut group = Group::adopted();
+    group.cluster_mut().definition.policy.automatic = false;
+    let view = bereft_view(&group);
+    assert_eq!(all(&view), [Refusal::NotAutomatic]);
+    assert_eq!(wished(&view, &wish()), []);
+}
+
+#[test]
+fn open_attempt() {
+    let mut group = Group::adopted();
+    group.open();
+    assert_eq!(all(&bereft_view(&group)), [Refusal::AttemptOpen { epoch: Epoch(1) }]);
+}
+
+#[test]
+fn last_failover_interval_unless_waived() {
+    let mut group = Group::adopted();
+    group.cluster_mut().definition.policy.last_failover_minutes = 10;
+    group.cluster_mut().last_failover =
+        Some(crate::state::LastFailover { epoch: Epoch(0), at_ms: 0 });
+    group.state.clock_ms = 9 * 60_000 + 1;
+    let view = bereft_view(&group);
+    let refusal = Refusal::LastFailoverInterval { left_s: 60, minutes: 10 };
+    assert_eq!(all(&view), [refusal.clone()]);
+    assert_eq!(wished(&view, &wish()), [refusal]);
+    assert_eq!(wished(&view, &Wish { interval_waived: true, ..wish() }), []);
+}
+
+#[test]
+fn pause_after_an_undone_attempt() {
+    let mut view = bereft_view(&Group::adopted());
+    seen(&mut view).aborted_at = Some(NOW.minus(Millis(1000)));
+    assert_eq!(all(&view), [Refusal::RetryPause { left_ms: 2000 }]);
+    assert_eq!(wished(&view, &wish()), []);
+    seen(&mut view).aborted_at = Some(NOW.minus(Millis(3000)));
+    assert_eq!(all(&view), []);
+}
+
+#[test]
+fn stalled_leader() {
+    let mut view = bereft_view(&Group::adopted());
+    view.stalled = Some((NOW.minus(Millis(900)), Micros(400_000)));
+    assert_eq!(all(&view), [Refusal::LeaderStalled { span: Micros(400_000) }]);
+    view.stalled = Some((NOW.minus(Millis(1000)), Micros(400_000)));
+    assert_eq!(all(&view), []);
+}
+
+#[test]
+fn no_majority_and_no_ballots() {
+    let mut view = bereft_view(&Group::adopted());
+    seen(&mut view).tally = Some(tally(Epoch(0), [Answer::Down, Answer::Unknown, Answer::Up]));
+    assert_eq!(all(&view), [Refusal::NotDown { down: 1, needed: 2, voters: 3 }]);
+    seen(&mut view).tally = None;
+    assert_eq!(all(&view), [Refusal::NotDown { down: 0, needed: 2, voters: 3 }]);
+}
+
+#[test]
+fn primary_that_a_replica_hears() {
+    let mut view = bereft_view(&Group::adopted());
+    if let Some(tally) = &mut seen(&mut view).tally {
+        for counted in tally.ballots.values_mut() {
+            counted.ballot.hearing.insert(name(3), Hearing::Hears { age: Micros(1) });
+        }
+    }
+    let refusal = Refusal::StillHeard { by: vec![name(3)] };
+    assert_eq!(all(&view), [refusal.clone()]);
+    // Whoever vouches for its death is wrong.
+    assert_eq!(wished(&view, &Wish { asserted_dead: true, ..wish() }), [refusal]);
+}
+
+#[test]
+fn no_replica_reached_for_the_second_key() {
+    let mut view = bereft_view(&Group::adopted());
+    if let Some(tally) = &mut seen(&mut view).tally {
+        tally.ballots.values_mut().for_each(|counted| counted.ballot.hearing.clear());
+    }
+    assert_eq!(all(&view), [Refusal::NoReplicaReached]);
+    assert_eq!(wished(&view, &Wish { asserted_dead: true, ..wish() }), []);
+}
+
+#[test]
+fn live_primary_is_not_replaced_by_a_wish() {
+    let mut view = view(&Group::adopted(), healthy());
+    seen(&mut view).tally = Some(tally(Epoch(0), [Answer::Up, Answer::Down, Answer::Up]));
+    assert_eq!(wished(&view, &wish()), [Refusal::PrimaryAlive { server: name(1) }]);
+    let vouched = Wish { asserted_dead: true, ..wish() };
+    assert_eq!(wished(&view, &vouched), [Refusal::PrimaryAlive { server: name(1) }]);
+}
+
+#[test]
+fn old_up_ballots_do_not_keep_a_primary_alive() {
+    let mut view = bereft_view(&Group::adopted());
+    let mut old = tally(Epoch(0), [Answer::Up, Answer::Up, Answer::Up]);
+    old.ballots.values_mut().for_each(|counted| counted.age = Micros(5_000_000));
+    seen(&mut view).tally = Some(old);
+    let refusal = Refusal::NotDown { down: 0, needed: 2, voters: 3 };
+    assert_eq!(wished(&view, &wish()), [refusal]);
+    assert_eq!(wished(&view, &Wish { asserted_dead: true, ..wish() }), []);
+}
+
+#[test]
+fn missing_acker_leaves_no_coverage_and_too_few_ackers() {
+    let mut view = bereft_view(&Group::adopted());
+    seen(&mut view).observations.insert(name(3), no_look(3));
+    let few = Refusal::TooFewAckers { candidate: name(2), left: 0, acks: 1 };
+    assert_eq!(all(&view), [no_coverage(&[2]), few]);
+}
+
+#[test]
+fn nobody_reached() {
+    let mut view = bereft_view(&Group::adopted());
+    for server in [2, 3] {
+        seen(&mut view).observations.insert(name(server), no_look(server));
+    }
+    let against = vec!["db2: not reached".into(), "db3: not reached".into()];
+    assert_eq!(all(&view), [no_coverage(&[]), Refusal::NoCandidate { against }]);
+}
+
+#[test]
+fn what_was_there_before_the_primary_must_be_reached_too() {
+    let mut group = Group::adopted();
+    group.cluster_mut().regimes[0].base = run(1, 10);
+    assert_eq!(all(&bereft_view(&group)), [no_coverage(&[2, 3])]);
+}
+
+#[test]
+fn no_fence_without_a_login_in_fenced_mode() {
+    let mut group = group_in(Mode::Fenced);
+    let view = bereft_view(&group);
+    assert_eq!(all(&view), []);
+    group.cluster_mut().definition.servers[0].ssh = None;
+    let view = bereft_view(&group);
+    let why = "the definition names no ssh login for it".into();
+    assert_eq!(all(&view), [Refusal::NoFence { server: name(1), why }]);
+    assert_eq!(wished(&view, &Wish { asserted_dead: true, ..wish() }), []);
+}
+
+#[test]
+fn lost_host_is_no_fence_in_fenced_mode_and_no_matter_in_the_others() {
+    let why = "a host that does not answer cannot be seen dead over ssh".into();
+    let no_fence = Refusal::NoFence { server: name(1), why };
+    let modes =
+        [(Mode::Quorum, vec![]), (Mode::Fenced, vec![no_fence]), (Mode::BestEffort, vec![])];
+    for (mode, expected) in modes {
+        let view = bereft_view(&group_in(mode));
+        let (cluster, seen) = parts(&view);
+        assert_eq!(gate::feasible(&view, cluster, seen, Fault::Host, None), expected, "{mode:?}");
+    }
+}
+
+#[test]
+fn nobody_eligible() {
+    let mut group = Group::adopted();
+    let members = &mut group.cluster_mut().members;
+    let standing = Standing::Quarantined { errant: run(2, 1) };
+    members.get_mut(&name(2)).expect("db2 is a member").standing = standing;
+    group.cluster_mut().definition.servers[2].promotion = PromotionRule::Never;
+    let against =
+        vec![format!("db2: quarantined for {}:1", uuid(2)), "db3: its rule is never".into()];
+    assert_eq!(all(&bereft_view(&group)), [Refusal::NoCandidate { against }]);
+}
+
+#[test]
+fn wanted_server_that_is_unfit_or_unknown() {
+    let mut group = Group::adopted();
+    group.cluster_mut().definition.servers[1].promotion = PromotionRule::Never;
+    let view = bereft_view(&group);
+    let refused = |server: u64, why: &str| {
+        vec![Refusal::CandidateRefused { server: name(server), why: why.into() }]
+    };
+    let want = |server| Wish { wanted: Some(name(server)), ..wish() };
+    assert_eq!(wished(&view, &want(3)), []);
+    assert_eq!(wished(&view, &want(2)), refused(2, "its rule is never"));
+    assert_eq!(wished(&view, &want(1)), refused(1, "it is not a replica of this cluster"));
+    assert_eq!(wished(&view, &want(9)), refused(9, "it is not a replica of this cluster"));
+}
+
+#[test]
+fn everything_at_once_is_listed_at_once() {
+    let mut group = Group::adopted();
+    let (cluster, actor) = ("app1".into(), ann());
+    group.apply(Command::Pause { cluster, actor, reason: String::new() });
+    group.cluster_mut().definition.policy.automatic = false;
+    let mut view = bereft_view(&group);
+    view.stalled = Some((NOW, Micros(400_000)));
+    seen(&mut view).tally = Some(tally(Epoch(0), [Answer::Up, Answer::Down, Answer::Up]));
+    seen(&mut view).aborted_at = Some(NOW);
+    seen(&mut view).observations.insert(name(2), no_look(2));
+    assert_eq!(
+        all(&view),
+        [
+            Refusal::LeaderStalled { span: Micros(400_000) },
+            Refusal::NotDown { down: 1, needed: 2, voters: 3 },
+            Refusal::Paused { by: "ann".into() },
+            Refusal::NotAutomatic,
+            Refusal::RetryPause { left_ms: 3000 },
+            no_coverage(&[3]),
+            Refusal::TooFewAckers { candidate: name(3), left: 0, acks: 1 },
+        ]
+    );
+}
+
+#[test]
+fn lost_candidate_is_superseded_whatever_pauses_and_intervals_say() {
+    let mut group = Group::passed();
+    group.cluster_mut().definition.policy.automatic = false;
+    let mut view = bereft_view(&group);
+    let mut ballots = tally(Epoch(1), [Answer::Down, Answer::Down, Answer::Up]);
+    ballots.primary = name(2);
+    seen(&mut view).tally = Some(ballots);
+    seen(&mut view).observations.insert(name(2), no_look(2));
+    let (cluster, seen) = parts(&view);
+    // Nobody is left to acknowledge; the former primary is no acker.
+    let few = Refusal::TooFewAckers { candidate: name(3), left: 0, acks: 1 };
+    assert_eq!(gate::superseding(&view, cluster, seen), [few]);
+}

@@ -1,0 +1,358 @@
+//! What is put right outside attempts.
+
+use super::{seen, short};
+use crate::{
+    decide::{View, upkeep},
+    fixture::*,
+    model::{
+        Applier, Micros, Millis, Mode, Observation, Receiver, RestartPolicy, ServerFacts, StepKind,
+        Term,
+    },
+    state::{Command, Planned, Reply, Standing},
+};
+
+fn moves(view: &View) -> Vec<String> {
+    let (cluster, seen) = super::parts(view);
+    short(&upkeep::next(view, cluster, seen, Term(TERM)))
+}
+
+/// The moves for a healthy group in which one server looks like that.
+fn with(group: &Group, server: u64, facts: ServerFacts) -> Vec<String> {
+    moves(&view_with(group, look(server, facts)))
+}
+
+fn view_with(group: &Group, look: Observation) -> View {
+    let mut view = view(group, healthy());
+    seen(&mut view).observations.insert(look.server.clone(), look);
+    view
+}
+
+/// db1 was adopted, db3 stands like that.
+fn standing(standing: Standing) -> Group {
+    let mut group = Group::adopted();
+    group.cluster_mut().members.get_mut(&name(3)).expect("db3 is a member").standing = standing;
+    group
+}
+
+fn former(vips_dropped: bool) -> Group {
+    standing(Standing::Former { vips_dropped })
+}
+
+fn planned(group: &mut Group, server: u64, goal: StepKind) {
+    let planned = Planned { target: name(server), goal };
+    let (cluster, epoch) = ("app1".into(), group.cluster().epoch);
+    assert_eq!(group.apply(Command::PlanChore { cluster, epoch, planned }), Reply::Ok);
+}
+
+/// A replica as it boots: no threads, no semi-sync.
+fn booted(server: u64) -> ServerFacts {
+    let mut facts = replica_facts(server, 1, run(1, 9));
+    link(&mut facts).receiver = Receiver::Off;
+    link(&mut facts).applier = Applier::Off;
+    facts.semi_sync = Some(Default::default());
+    facts.uptime_seconds = 1;
+    facts
+}
+
+#[test]
+fn healthy_cluster_needs_nothing() {
+    assert_eq!(moves(&view(&Group::adopted(), healthy())), [""; 0]);
+}
+
+#[test]
+fn primary_is_adopted_when_one_server_takes_writes_and_all_others_follow_it() {
+    let mut group = Group::empty();
+    let definition = Box::new(definition(3));
+    group.apply(Command::ApplyDefinition { definition, replaces: None, actor: ann() });
+    assert_eq!(moves(&view(&group, healthy())), ["propose adopt"]);
+    let why = |looks: Vec<Observation>| {
+        let view = view(&group, looks);
+        let (cluster, seen) = super::parts(&view);
+        upkeep::discover(&view, cluster, seen)
+    };
+    assert_eq!(why(healthy()), Ok(name(1)));
+    let but = |at: usize, facts: ServerFacts| {
+        let mut looks = healthy();
+        looks[at] = look(at as u64 + 1, facts);
+        looks
+    };
+    let err = |text: &str| Err(text.to_owned());
+    assert_eq!(why(healthy().into_iter().take(2).collect()), err("db3 was not reached yet"));
+    let mut closed = primary_facts(1, run(1, 9));
+    closed.read_only = true;
+    assert_eq!(why(but(0, closed)), err("no server takes writes"));
+    let two = but(2, primary_facts(3, run(1, 9)));
+    assert_eq!(why(two), err("several servers take writes: db1, db3"));
+    let astray = but(2, replica_facts(3, 2, run(1, 9)));
+    let text = "db1 takes writes, but db3 follows 10.0.0.2:3306 instead of 10.0.0.1:3306";
+    assert_eq!(why(astray), err(text));
+}
+
+#[test]
+fn identities_not_known_yet_are_recorded() {
+    let mut group = Group::adopted();
+    group.cluster_mut().members.get_mut(&name(3)).expect("db3 is a member").uuid = None;
+    assert_eq!(moves(&view(&group, healthy())), ["propose identify"]);
+}
+
+#[test]
+fn another_server_behind_an_address_is_left_alone() {
+    let mut stranger = primary_facts(3, run(1, 9));
+    stranger.uuid = uuid(7);
+    assert_eq!(with(&Group::adopted(), 3, stranger), [""; 0]);
+}
+
+#[test]
+fn member_that_takes_writes_is_made_read_only() {
+    let mut writable = replica_facts(3, 1, run(1, 9));
+    writable.read_only = false;
+    assert_eq!(with(&Group::adopted(), 3, writable), ["plan make_read_only db3"]);
+}
+
+#[test]
+fn server_cut_off_half_way_to_read_only_is_not_left_offline() {
+    let mut group = Group::adopted();
+    planned(&mut group, 3, StepKind::MakeReadOnly);
+    let step = group.cluster().chores[&name(3)].id;
+    let mut offline = replica_facts(3, 1, run(1, 9));
+    offline.offline = true;
+    // Somebody else's doing is left alone.
+    assert_eq!(with(&group, 3, offline.clone()), [""; 0]);
+    group.begin(step);
+    assert_eq!(with(&group, 3, offline), ["run make_read_only db3"]);
+}
+
+#[test]
+fn restarted_replica_is_put_back_behind_the_primary() {
+    assert_eq!(with(&Group::adopted(), 3, booted(3)), ["plan follow db3"]);
+}
+
+#[test]
+fn replica_is_put_back_for_each_way_of_being_astray() {
+    let astray = |change: fn(&mut ServerFacts)| {
+        let mut facts = replica_facts(3, 1, run(1, 9));
+        change(&mut facts);
+        with(&Group::adopted(), 3, facts)
+    };
+    let put_back = ["plan follow db3"];
+    assert_eq!(astray(|facts| facts.replica = None), put_back);
+    assert_eq!(astray(|facts| link(facts).source_port = 3307), put_back);
+    assert_eq!(astray(|facts| link(facts).receiver = Receiver::Off), put_back);
+    assert_eq!(astray(|facts| link(facts).applier = Applier::Off), put_back);
+    assert_eq!(astray(|facts| facts.semi_sync = Some(Default::default())), put_back);
+    // It is on its way.
+    assert_eq!(astray(|facts| link(facts).receiver = Receiver::Connecting), [""; 0]);
+}
+
+#[test]
+fn replica_that_a_person_must_look_at_or_wants_so_is_left_alone() {
+    let mut broken = booted(3);
+    link(&mut broken).applier = Applier::Broken { code: 1062, text: "duplicate".into() };
+    assert_eq!(with(&Group::adopted(), 3, broken), [""; 0]);
+    let mut refused = booted(3);
+    link(&mut refused).receiver_error = Some((1236, "more GTIDs".into()));
+    assert_eq!(with(&Group::adopted(), 3, refused), [""; 0]);
+    let mut group = Group::adopted();
+    let (cluster, actor) = ("app1".into(), ann());
+    group.apply(Command::Pause { cluster, actor, reason: String::new() });
+    assert_eq!(with(&group, 3, booted(3)), [""; 0]);
+    let mut group = Group::adopted();
+    group.cluster_mut().definition.policy.rejoin = false;
+    assert_eq!(with(&group, 3, booted(3)), [""; 0]);
+}
+
+#[test]
+fn nothing_is_put_behind_a_primary_in_doubt_or_out_of_reach() {
+    let mut view = view_with(&Group::adopted(), look(3, booted(3)));
+    seen(&mut view).doubt = Some(Micros(1));
+    assert_eq!(moves(&view), [""; 0]);
+    let mut view = view_with(&Group::adopted(), look(3, booted(3)));
+    seen(&mut view).observations.insert(name(1), no_look(1));
+    assert_eq!(moves(&view), [""; 0]);
+}
+
+#[test]
+fn stray_replica_with_transactions_of_its_own_is_quarantined() {
+    let mut errant = booted(3);
+    errant.executed = run(1, 9).union(&run(3, 1));
+    let expected = format!("quarantine db3 {}:1", uuid(3));
+    assert_eq!(with(&Group::adopted(), 3, errant), [expected]);
+}
+
+#[test]
+fn what_the_primary_wrote_between_two_looks_is_not_errant() {
+    let mut newer = booted(3);
+    newer.executed = run(1, 11);
+    assert_eq!(with(&former(true), 3, newer), ["plan follow db3"]);
+}
+
+#[test]
+fn former_primary_is_made_read_only_then_loses_its_addresses_then_follows() {
+    let mut writable = booted(3);
+    writable.read_only = false;
+    assert_eq!(with(&former(false), 3, writable), ["plan make_read_only db3"]);
+    assert_eq!(with(&former(false), 3, booted(3)), ["plan drop_vips db3"]);
+    assert_eq!(with(&former(true), 3, booted(3)), ["plan follow db3"]);
+}
+
+#[test]
+fn addresses_that_cannot_be_dropped_do_not_keep_a_server_out_for_ever() {
+    let mut group = former(false);
+    planned(&mut group, 3, StepKind::DropVips { vips: vec![vip()] });
+    assert_eq!(with(&group, 3, booted(3)), ["run drop_vips db3"]);
+    let step = group.cluster().chores[&name(3)].id;
+    group.begin(step);
+    group.end(step, failed());
+    assert_eq!(with(&group, 3, booted(3)), ["plan follow db3"]);
+    let view = view(&group, healthy());
+    let (cluster, seen) = super::parts(&view);
+    let options = crate::model::LinkOptions::default();
+    let follow = crate::decide::stage::follow(cluster, seen, &name(1), true);
+    assert_eq!(follow, StepKind::Follow { source: name(1), acker: true, options });
+    planned(&mut group, 3, follow);
+    assert_eq!(with(&group, 3, booted(3)), ["run follow db3"]);
+}
+
+#[test]
+fn former_primary_waits_for_a_writable_primary_and_for_the_policy() {
+    let mut closed = primary_facts(1, run(1, 9));
+    closed.read_only = true;
+    let mut view = view_with(&former(true), look(3, booted(3)));
+    seen(&mut view).observations.insert(name(1), look(1, closed));
+    assert_eq!(moves(&view), [""; 0]);
+    let mut group = former(true);
+    group.cluster_mut().definition.policy.rejoin = false;
+    assert_eq!(with(&group, 3, booted(3)), [""; 0]);
+}
+
+#[test]
+fn former_primary_with_transactions_of_its_own_is_quarantined_and_then_left_alone() {
+    let mut errant = booted(3);
+    errant.executed = run(1, 9).union(&run(3, 2));
+    let expected = format!("quarantine db3 {}:1-2", uuid(3));
+    assert_eq!(with(&former(true), 3, errant.clone()), [expected]);
+    let group = standing(Standing::Quarantined { errant: run(3, 2) });
+    assert_eq!(with(&group, 3, errant.clone()), [""; 0]);
+    errant.read_only = false;
+    assert_eq!(with(&group, 3, errant), ["plan make_read_only db3"]);
+}
+
+fn restarted() -> ServerFacts {
+    let mut facts = primary_facts(1, run(1, 9));
+    (facts.read_only, facts.super_read_only, facts.uptime_seconds) = (true, true, 2);
+    facts
+}
+
+#[test]
+fn restarted_primary_is_opened_again() {
+    assert_eq!(with(&Group::adopted(), 1, restarted()), ["plan open_for_writes db1"]);
+}
+
+#[test]
+fn primary_that_somebody_made_read_only_stays_so() {
+    // It runs for longer than since it was last seen writable, 5 s ago.
+    let mut facts = restarted();
+    facts.uptime_seconds = 7;
+    assert_eq!(with(&Group::adopted(), 1, facts), [""; 0]);
+    let mut offline = restarted();
+    offline.offline = true;
+    assert_eq!(with(&Group::adopted(), 1, offline), [""; 0]);
+    let mut replica = replica_facts(1, 2, run(1, 9));
+    replica.uptime_seconds = 2;
+    assert_eq!(with(&Group::adopted(), 1, replica), [""; 0]);
+}
+
+#[test]
+fn primary_never_seen_writable_was_restarted_if_it_is_young() {
+    let is_restarted = |uptime| {
+        let mut facts = restarted();
+        facts.uptime_seconds = uptime;
+        upkeep::is_restarted(&facts, None, NOW)
+    };
+    assert!(is_restarted(599) && !is_restarted(600));
+}
+
+#[test]
+fn promotion_that_was_not_completed_is_completed() {
+    let mut group = Group::adopted();
+    group.cluster_mut().regimes[0].is_open = false;
+    let mut old = restarted();
+    old.uptime_seconds = 90_000;
+    assert_eq!(with(&group, 1, old), ["plan open_for_writes db1"]);
+}
+
+#[test]
+fn restarted_primary_that_is_to_be_replaced_is_opened_only_if_it_cannot_be() {
+    let mut group = Group::adopted();
+    group.cluster_mut().definition.policy.primary_restarted = RestartPolicy::Failover;
+    assert_eq!(with(&group, 1, restarted()), [""; 0]);
+    let mut view = view_with(&group, look(1, restarted()));
+    seen(&mut view).observations.insert(name(3), no_look(3));
+    assert_eq!(moves(&view), ["plan open_for_writes db1"]);
+}
+
+#[test]
+fn restarted_primary_of_a_paused_cluster_waits() {
+    let mut group = Group::adopted();
+    let (cluster, actor) = ("app1".into(), ann());
+    group.apply(Command::Pause { cluster, actor, reason: String::new() });
+    assert_eq!(with(&group, 1, restarted()), [""; 0]);
+}
+
+#[test]
+fn misplaced_address_is_taken_back_by_a_primary_that_is_well() {
+    let elsewhere = || {
+        let mut view = view(&Group::adopted(), healthy());
+        seen(&mut view).vips.insert(vip().address, Ok(uuid(3)));
+        view
+    };
+    assert_eq!(moves(&elsewhere()), ["plan take_vip db1"]);
+    let mut nobody = elsewhere();
+    seen(&mut nobody).vips.insert(vip().address, Err("nobody answers".into()));
+    assert_eq!(moves(&nobody), ["plan take_vip db1"]);
+    let mut not_looked = elsewhere();
+    seen(&mut not_looked).vips.clear();
+    assert_eq!(moves(&not_looked), [""; 0]);
+    let mut doubtful = elsewhere();
+    seen(&mut doubtful).doubt = Some(Micros(1));
+    assert_eq!(moves(&doubtful), [""; 0]);
+}
+
+#[test]
+fn failed_chore_rests_before_it_is_tried_again() {
+    let mut group = Group::adopted();
+    let mut writable = replica_facts(3, 1, run(1, 9));
+    writable.read_only = false;
+    planned(&mut group, 3, StepKind::MakeReadOnly);
+    let step = group.cluster().chores[&name(3)].id;
+    group.begin(step);
+    group.end(step, failed());
+    let mut view = view_with(&group, look(3, writable));
+    seen(&mut view).ended.insert(step, NOW.minus(Millis(2999)));
+    assert_eq!(moves(&view), [""; 0]);
+    seen(&mut view).ended.insert(step, NOW.minus(Millis(3000)));
+    assert_eq!(moves(&view), ["run make_read_only db3"]);
+}
+
+#[test]
+fn chore_that_runs_is_not_replaced_by_another() {
+    let mut group = Group::adopted();
+    planned(&mut group, 3, StepKind::MakeReadOnly);
+    let step = group.cluster().chores[&name(3)].id;
+    let mut view = view_with(&group, look(3, booted(3)));
+    seen(&mut view).running.insert(step, NOW);
+    assert_eq!(moves(&view), [""; 0]);
+    seen(&mut view).running.clear();
+    assert_eq!(moves(&view), ["plan follow db3"]);
+}
+
+#[test]
+fn asynchronous_modes_have_no_ackers() {
+    let fenced = crate::model::ClusterDefinition { mode: Mode::Fenced, ..definition(3) };
+    let group = Group::with(fenced);
+    let mut facts = booted(3);
+    assert_eq!(with(&group, 3, facts.clone()), ["plan follow db3"]);
+    link(&mut facts).receiver = Receiver::On;
+    link(&mut facts).applier = Applier::On;
+    assert_eq!(with(&group, 3, facts), [""; 0]);
+}

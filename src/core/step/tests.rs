@@ -1,0 +1,336 @@
+//! The next act towards each goal: met already, act, wait, impossible.
+
+use std::collections::BTreeMap;
+
+use super::goal::{Next, next, witnesses};
+use crate::{
+    decide::{StepOrder, view::place},
+    fixture::*,
+    model::{
+        Applier, Epoch, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, SemiSync,
+        ServerFacts, ServerName, StepId, StepKind, StepRecord, Term, Token,
+    },
+    ports::SqlAction,
+};
+
+/// An order for a step on that server; db1 is revoked and in force.
+fn order(target: u64, goal: StepKind) -> StepOrder {
+    let group = Group::adopted();
+    let at = |server| place(group.cluster(), &name(server)).expect("it is defined");
+    let id = StepId { epoch: Epoch(1), seq: 4 };
+    StepOrder {
+        token: Token { epoch: Epoch(1), term: Term(TERM), seq: 4 },
+        record: StepRecord { id, target: name(target), goal, runs: Vec::new() },
+        place: at(target),
+        others: (1..=3).filter(|n| *n != target).map(|n| (name(n), at(n))).collect(),
+        primary: Some(name(1)),
+        revoked: names(&[1]),
+        deadline: Micros(10_000_000),
+        opened_at: None,
+    }
+}
+
+fn act(target: u64, goal: StepKind, facts: &ServerFacts) -> Next {
+    next(&order(target, goal), facts, &BTreeMap::new(), 0)
+}
+
+fn impossible(why: &str) -> Next {
+    Next::Impossible(why.into())
+}
+
+/// db2 as a replica of db1, changed.
+fn replica(change: impl FnOnce(&mut ReplicaFacts)) -> ServerFacts {
+    replica_of(1, change)
+}
+
+fn replica_of(source: u64, change: impl FnOnce(&mut ReplicaFacts)) -> ServerFacts {
+    let mut facts = replica_facts(2, source, run(1, 9));
+    change(link(&mut facts));
+    facts
+}
+
+/// db2 without a source.
+fn alone() -> ServerFacts {
+    ServerFacts {
+        replica: None,
+        semi_sync: Some(SemiSync::default()),
+        ..replica_facts(2, 1, run(1, 9))
+    }
+}
+
+/// The source is db3 from now on.
+fn change_to_db3(options: Option<LinkOptions>) -> Next {
+    let (host, account) = ("10.0.0.3".into(), "repl2".into());
+    Next::Act(SqlAction::ChangeSource { host, port: 3306, account, options })
+}
+
+fn off(link: &mut ReplicaFacts) {
+    (link.receiver, link.applier) = (Receiver::Off, Applier::Off);
+}
+
+#[test]
+fn stop_receiver() {
+    let goal = || StepKind::StopReceiver;
+    assert_eq!(act(2, goal(), &replica(off)), Next::Met);
+    assert_eq!(act(2, goal(), &alone()), Next::Met);
+    for state in [Receiver::On, Receiver::Connecting] {
+        let facts = replica(|link| link.receiver = state);
+        assert_eq!(act(2, goal(), &facts), Next::Act(SqlAction::StopReceiver));
+    }
+}
+
+#[test]
+fn resume_receiver_from_the_primary_in_force_only() {
+    let goal = || StepKind::ResumeReceiver;
+    assert_eq!(act(2, goal(), &replica(|_| {})), Next::Met);
+    assert_eq!(act(2, goal(), &replica(off)), Next::Act(SqlAction::StartReceiver));
+    assert_eq!(act(2, goal(), &replica_of(3, off)), Next::Met);
+    assert_eq!(act(2, goal(), &alone()), Next::Met);
+}
+
+#[test]
+fn catch_up() {
+    let goal = || StepKind::CatchUp { donor: name(3), target: run(1, 12) };
+    let got = |link: &mut ReplicaFacts| link.retrieved = run(1, 12);
+    assert_eq!(act(2, goal(), &replica_of(3, got)), Next::Act(SqlAction::StopReceiver));
+    let stopped = |link: &mut ReplicaFacts| {
+        got(link);
+        off(link);
+    };
+    assert_eq!(act(2, goal(), &replica_of(3, stopped)), Next::Met);
+    // Its old source is left first, after everything received was applied.
+    assert_eq!(act(2, goal(), &replica(|_| {})), Next::Act(SqlAction::StopReceiver));
+    let behind = |link: &mut ReplicaFacts| {
+        link.receiver = Receiver::Off;
+        link.retrieved = run(1, 11);
+    };
+    assert_eq!(act(2, goal(), &replica(behind)), Next::Wait);
+    let resting = |link: &mut ReplicaFacts| {
+        behind(link);
+        link.applier = Applier::Off;
+    };
+    assert_eq!(act(2, goal(), &replica(resting)), Next::Act(SqlAction::StartApplier));
+    let broken = |link: &mut ReplicaFacts| {
+        behind(link);
+        link.applier = Applier::Broken { code: 1062, text: "duplicate".into() };
+    };
+    let why = impossible("its applier stopped with error 1062: duplicate");
+    assert_eq!(act(2, goal(), &replica(broken)), why);
+    let level = |link: &mut ReplicaFacts| link.receiver = Receiver::Off;
+    assert_eq!(act(2, goal(), &replica(level)), Next::Act(SqlAction::StopReplica));
+    assert_eq!(act(2, goal(), &replica(off)), change_to_db3(None));
+    assert_eq!(act(2, goal(), &replica_of(3, off)), Next::Act(SqlAction::StartReplica));
+    assert_eq!(act(2, goal(), &replica_of(3, |_| {})), Next::Wait);
+    let unknown = StepKind::CatchUp { donor: name(9), target: run(1, 12) };
+    assert_eq!(act(2, unknown, &replica(off)), impossible("server db9 is not defined"));
+}
+
+#[test]
+fn link_without_auto_position_is_made_anew() {
+    let goal = StepKind::CatchUp { donor: name(3), target: run(1, 12) };
+    let by_position = |link: &mut ReplicaFacts| {
+        off(link);
+        link.auto_position = false;
+    };
+    assert_eq!(act(2, goal, &replica_of(3, by_position)), change_to_db3(None));
+}
+
+#[test]
+fn apply() {
+    let goal = |last| StepKind::Apply { target: run(1, last) };
+    assert_eq!(act(2, goal(9), &replica(|_| {})), Next::Met);
+    assert_eq!(act(2, goal(10), &replica(|_| {})), Next::Wait);
+    assert_eq!(act(2, goal(10), &replica(off)), Next::Act(SqlAction::StartApplier));
+    let why = format!("it has no relay log to get {}:1-10 from", uuid(1));
+    assert_eq!(act(2, goal(10), &alone()), impossible(&why));
+}
+
+#[test]
+fn detach() {
+    let goal = || StepKind::Detach;
+    assert_eq!(act(2, goal(), &replica(|_| {})), Next::Act(SqlAction::StopReplica));
+    let applying = |link: &mut ReplicaFacts| link.receiver = Receiver::Off;
+    assert_eq!(act(2, goal(), &replica(applying)), Next::Act(SqlAction::StopReplica));
+    assert_eq!(act(2, goal(), &replica(off)), Next::Act(SqlAction::ForgetSource));
+    let mut flagged = alone();
+    flagged.semi_sync = Some(SemiSync { replica_enabled: true, ..SemiSync::default() });
+    let unflag = SqlAction::SetSemiSyncReplica { on: false };
+    assert_eq!(act(2, goal(), &flagged), Next::Act(unflag));
+    assert_eq!(act(2, goal(), &alone()), Next::Met);
+}
+
+fn follow(acker: bool) -> StepKind {
+    StepKind::Follow { source: name(3), acker, options: LinkOptions::default() }
+}
+
+#[test]
+fn follow_brings_a_replica_over_step_by_step() {
+    let flag = |on| Next::Act(SqlAction::SetSemiSyncReplica { on });
+    assert_eq!(act(2, follow(true), &replica(|_| {})), Next::Act(SqlAction::StopReceiver));
+    assert_eq!(act(2, follow(true), &replica(off)), change_to_db3(None));
+    assert_eq!(act(2, follow(true), &replica_of(3, off)), Next::Act(SqlAction::StartReplica));
+    let connecting = |link: &mut ReplicaFacts| link.receiver = Receiver::Connecting;
+    assert_eq!(act(2, follow(true), &replica_of(3, connecting)), Next::Wait);
+    assert_eq!(act(2, follow(true), &replica_of(3, |_| {})), Next::Met);
+    // The flag is set while the receiver is off: it counts from the next connection on.
+    assert_eq!(act(2, follow(false), &replica_of(3, off)), flag(false));
+    let stop = Next::Act(SqlAction::StopReceiver);
+    assert_eq!(act(2, follow(false), &replica_of(3, |_| {})), stop);
+    let mut idle = replica_of(3, |_| {});
+    idle.semi_sync = Some(SemiSync { replica_enabled: true, ..SemiSync::default() });
+    assert_eq!(act(2, follow(true), &idle), Next::Wait);
+    assert_eq!(act(2, follow(false), &alone()), change_to_db3(Some(LinkOptions::default())));
+}
+
+#[test]
+fn follow_that_cannot_be() {
+    let refused = |link: &mut ReplicaFacts| {
+        off(link);
+        link.receiver_error = Some((1236, "more GTIDs".into()));
+    };
+    let why = impossible("its receiver stopped with error 1236: more GTIDs");
+    assert_eq!(act(2, follow(true), &replica_of(3, refused)), why);
+    let broken = |link: &mut ReplicaFacts| {
+        link.applier = Applier::Broken { code: 1062, text: "duplicate".into() };
+    };
+    let why = impossible("its applier stopped with error 1062: duplicate");
+    assert_eq!(act(2, follow(true), &replica_of(3, broken)), why);
+}
+
+#[test]
+fn server_that_takes_writes_is_made_harmless_in_the_order_that_answers_nobody_ok() {
+    let mut facts = primary_facts(2, run(1, 9));
+    let mut acts = Vec::new();
+    while let Next::Act(action) = act(2, StepKind::MakeReadOnly, &facts) {
+        match &action {
+            SqlAction::SetOffline { on } => facts.offline = *on,
+            SqlAction::SetSemiSyncSource { on, .. } => {
+                let semi_sync = facts.semi_sync.get_or_insert_default();
+                semi_sync.source_enabled = *on;
+            }
+            SqlAction::SetReadOnly => (facts.read_only, facts.super_read_only) = (true, true),
+            other => panic!("{other:?} is no way to be harmless"),
+        }
+        acts.push(action);
+    }
+    let expected = [
+        SqlAction::SetOffline { on: true },
+        SqlAction::SetSemiSyncSource { on: false, acks: 0 },
+        SqlAction::SetReadOnly,
+        SqlAction::SetOffline { on: false },
+    ];
+    assert_eq!(acts, expected);
+    assert_eq!(act(2, StepKind::MakeReadOnly, &facts), Next::Met);
+    let mut half = facts.clone();
+    half.super_read_only = false;
+    assert_eq!(act(2, StepKind::MakeReadOnly, &half), Next::Act(SqlAction::SetReadOnly));
+    // Whoever is to follow is made harmless first.
+    let primary = primary_facts(2, run(1, 9));
+    let offline = Next::Act(SqlAction::SetOffline { on: true });
+    assert_eq!(act(2, follow(true), &primary), offline);
+}
+
+/// db2 is to be opened with one acknowledgement of db3.
+fn open(facts: &ServerFacts, db3: Option<ServerFacts>) -> Next {
+    let goal = StepKind::OpenForWrites { acks: 1, ackers: names(&[3]), recruits: names(&[2, 3]) };
+    let seen: BTreeMap<ServerName, ServerFacts> =
+        db3.into_iter().map(|facts| (name(3), facts)).collect();
+    next(&order(2, goal), facts, &seen, 0)
+}
+
+fn acker(change: impl FnOnce(&mut ServerFacts)) -> Option<ServerFacts> {
+    let mut facts = replica_facts(3, 2, run(1, 9));
+    change(&mut facts);
+    Some(facts)
+}
+
+#[test]
+fn open_for_writes_waits_for_acknowledgers_seen_on_themselves() {
+    assert_eq!(open(&alone(), None), Next::Wait);
+    assert_eq!(open(&alone(), acker(|f| link(f).receiver = Receiver::Connecting)), Next::Wait);
+    assert_eq!(open(&alone(), acker(|f| f.semi_sync = Some(SemiSync::default()))), Next::Wait);
+    let elsewhere = acker(|f| link(f).source_host = "10.0.0.9".into());
+    assert_eq!(open(&alone(), elsewhere), Next::Wait);
+}
+
+#[test]
+fn open_for_writes_turns_semi_sync_on_before_it_lets_anybody_write() {
+    let on = SqlAction::SetSemiSyncSource { on: true, acks: 1 };
+    assert_eq!(open(&alone(), acker(|_| {})), Next::Act(on.clone()));
+    let mut armed = alone();
+    armed.semi_sync = Some(SemiSync { source_enabled: true, acks: 2, ..SemiSync::default() });
+    assert_eq!(open(&armed, acker(|_| {})), Next::Act(on));
+    armed.semi_sync = Some(SemiSync { source_enabled: true, acks: 1, ..SemiSync::default() });
+    assert_eq!(open(&armed, acker(|_| {})), Next::Act(SqlAction::SetWritable));
+    armed.read_only = false;
+    assert_eq!(open(&armed, acker(|_| {})), Next::Act(SqlAction::SetWritable));
+    armed.super_read_only = false;
+    assert_eq!(open(&armed, acker(|_| {})), Next::Met);
+    armed.offline = true;
+    let online = SqlAction::SetOffline { on: false };
+    assert_eq!(open(&armed, acker(|_| {})), Next::Act(online));
+}
+
+#[test]
+fn open_for_writes_that_would_not_be_safe() {
+    let back = acker(|facts| link(facts).source_host = "10.0.0.1".into());
+    let why = impossible("db3 reads from a revoked server again");
+    assert_eq!(open(&alone(), back), why);
+    let why = impossible("it still receives from another server");
+    assert_eq!(open(&replica(|_| {}), acker(|_| {})), why);
+    let mut bare = alone();
+    bare.semi_sync = None;
+    let why = impossible("the semi-sync plugins are not there");
+    assert_eq!(open(&bare, acker(|_| {})), why);
+}
+
+#[test]
+fn open_for_writes_without_acknowledgements_waits_for_nobody() {
+    let goal = || StepKind::OpenForWrites { acks: 0, ackers: names(&[]), recruits: names(&[2, 3]) };
+    let mut facts = alone();
+    assert_eq!(act(2, goal(), &facts), Next::Act(SqlAction::SetWritable));
+    (facts.read_only, facts.super_read_only) = (false, false);
+    assert_eq!(act(2, goal(), &facts), Next::Met);
+}
+
+#[test]
+fn only_an_opening_has_witnesses() {
+    let goal = StepKind::OpenForWrites { acks: 1, ackers: names(&[3]), recruits: names(&[2, 3]) };
+    assert_eq!(witnesses(&goal), [name(2), name(3)]);
+    assert_eq!(witnesses(&StepKind::Detach), []);
+}
+
+#[test]
+fn wake_writes_once_and_waits_until_nobody_waits() {
+    let mut facts = primary_facts(1, run(1, 9));
+    let wake =
+        |facts: &ServerFacts, acts| next(&order(1, StepKind::Wake), facts, &BTreeMap::new(), acts);
+    let id = StepId { epoch: Epoch(1), seq: 4 };
+    assert_eq!(wake(&facts, 0), Next::Act(SqlAction::WriteMarker { step: id }));
+    assert_eq!(wake(&facts, 1), Next::Met);
+    facts.semi_sync.get_or_insert_default().waiting = 3;
+    assert_eq!(wake(&facts, 1), Next::Wait);
+    facts.read_only = true;
+    assert_eq!(wake(&facts, 0), Next::Met);
+}
+
+#[test]
+fn what_is_done_on_the_host_cannot_be_done_on_the_server() {
+    let goals = [
+        StepKind::Fence { vips: Vec::new() },
+        StepKind::TakeVip { vip: vip() },
+        StepKind::DropVips { vips: Vec::new() },
+    ];
+    for goal in goals {
+        assert!(goal.is_remote());
+        let why = impossible("it acts on the host, not on the server");
+        assert_eq!(act(2, goal, &alone()), why);
+    }
+}
+
+#[test]
+fn received_set_is_what_was_executed_and_what_is_in_the_relay_log() {
+    let facts = replica(|link| link.retrieved = run(1, 12));
+    assert_eq!(facts.received(), run(1, 12));
+    assert_eq!(GtidSet::empty().union(&alone().received()), run(1, 9));
+}

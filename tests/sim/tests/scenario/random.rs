@@ -1,0 +1,30 @@
+//! A hundred storms, in which every invariant must hold and after which all must come right.
+
+use std::sync::Mutex;
+
+use conclave_sim::{clock::lock, random};
+
+#[test]
+fn hundred_seeds_of_random_faults_come_right() {
+    let jobs = std::thread::available_parallelism().map_or(1, |jobs| jobs.get());
+    println!("seeds 0 to 99");
+    let violations = Mutex::new(Vec::new());
+    let promoted = Mutex::new(0);
+    random::play_many(0, 100, jobs, |report| {
+        *lock(&promoted) += report.promoted;
+        if !report.violations.is_empty() {
+            lock(&violations).push((report.seed, report.violations));
+        }
+    });
+    assert_eq!(*lock(&violations), []);
+    assert!(*lock(&promoted) > 50, "the storms did not bite");
+}
+
+#[test]
+fn one_seed_replays_exactly() {
+    let [one, other] = [7, 7].map(|seed| {
+        let (report, run) = random::play(seed, true);
+        (report, run.world(|world| world.trace.clone()), run.executor.polls)
+    });
+    assert_eq!(one, other);
+}
