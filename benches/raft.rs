@@ -3,6 +3,8 @@
 //! `cargo bench --bench raft [-- DIR]`: DIR lies on the disk to measure; default: the system's
 //! temporary directory. `raw` is a plain write and fdatasync of the same bytes beside it.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::{
     fs::File,
     io::Write,

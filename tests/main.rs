@@ -1,5 +1,8 @@
 //! Integration tests on real servers: one binary, because it takes long to link.
 
+// Real servers take real time: here the clock is what is waited for.
+#![allow(clippy::disallowed_methods)]
+
 mod cases {
     mod adapters;
     mod failover;

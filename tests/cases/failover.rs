@@ -15,9 +15,8 @@ fn killed_primary_is_replaced_and_no_acknowledged_write_is_lost() {
     let primary = stand::new_primary(&group, "db1");
     stand::nothing_lost(&lab, writer, &primary);
     let other = if primary == "db2" { "db3" } else { "db2" };
-    let source =
-        format!("SELECT host FROM performance_schema.replication_connection_configuration");
-    let source = lab.host(other).unwrap().sql_value(&source).unwrap();
+    let source = "SELECT host FROM performance_schema.replication_connection_configuration";
+    let source = lab.host(other).unwrap().sql_value(source).unwrap();
     assert_eq!(source, lab.host(&primary).unwrap().ip().to_string());
     let report = group.expect("m2", &["report", "app1"]).unwrap();
     assert!(report.contains("primary_down") || report.contains("down"), "{report}");

@@ -8,7 +8,7 @@ use super::{
     view::{ClusterView, FRESH, View, Wish},
 };
 use crate::{
-    model::{ClusterName, GtidSet, Micros, Mode, Refusal, ServerName},
+    model::{ClusterName, GtidSet, Micros, Mode, Refusal, ServerName, Tally},
     state::ClusterState,
 };
 

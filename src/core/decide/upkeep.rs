@@ -317,9 +317,7 @@ fn reader_goal(
     seen: &ClusterView,
     server: &ServerName,
 ) -> Option<StepKind> {
-    if cluster.definition.server(server)?.ssh.is_none() {
-        return None;
-    }
+    cluster.definition.server(server)?.ssh.as_ref()?;
     let homes = reader_homes(view, cluster, seen);
     let uuid = known_uuid(cluster, server)?;
     for (number, vip) in cluster.definition.readers.iter().enumerate() {

@@ -17,7 +17,12 @@ fn refusals() -> Vec<Refusal> {
         Refusal::NotDown { down: 1, needed: 2, voters: 3 },
         Refusal::StillHeard { by: vec![server.clone()] },
         Refusal::NoReplicaReached,
-        Refusal::NoCoverage { reached: vec![server.clone()], ackers: 2, acks: 1 },
+        Refusal::NoCoverage {
+            reached: vec![server.clone()],
+            restarted: vec![],
+            ackers: 2,
+            acks: 1,
+        },
         Refusal::NoFence { server: server.clone(), why: why.clone() },
         Refusal::NoCandidate { against: vec![why.clone()] },
         Refusal::TooFewAckers { candidate: server.clone(), left: 0, acks: 1 },

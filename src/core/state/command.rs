@@ -195,8 +195,10 @@ pub enum Command {
 /// What `apply` answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(Default)]
 pub enum Reply {
     /// Taken.
+    #[default]
     Ok,
     /// Taken; the definition now has this version.
     Version {
@@ -254,12 +256,6 @@ impl fmt::Display for Reply {
             Reply::Opened { id } => write!(f, "opened {id}"),
             Reply::Rejected { rejection } => write!(f, "rejected: {rejection}"),
         }
-    }
-}
-
-impl Default for Reply {
-    fn default() -> Self {
-        Self::Ok
     }
 }
 

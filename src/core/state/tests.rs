@@ -384,7 +384,7 @@ fn begun_step_has_a_run_and_ended_step_its_outcome() {
         took_us: Micros(0),
         ended_at_us: None,
     };
-    assert_eq!(group.attempt().steps[0].runs, [begun.clone()]);
+    assert_eq!(group.attempt().steps[0].runs, std::slice::from_ref(&begun));
     assert_eq!(group.end(step, met(&run(1, 9))), Reply::Ok);
     let ended = StepRun {
         outcome: Some(met(&run(1, 9))),

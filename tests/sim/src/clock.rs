@@ -174,7 +174,13 @@ impl Sim {
 }
 
 /// A value that one task puts and another waits for. The first put counts.
-pub struct Slot<T>(Arc<Mutex<(Option<T>, bool, Option<Waker>)>>);
+pub struct Slot<T>(Arc<Mutex<Held<T>>>);
+
+struct Held<T> {
+    value: Option<T>,
+    was_put: bool,
+    waker: Option<Waker>,
+}
 
 impl<T> Clone for Slot<T> {
     fn clone(&self) -> Self {
@@ -184,7 +190,7 @@ impl<T> Clone for Slot<T> {
 
 impl<T> Default for Slot<T> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new((None, false, None))))
+        Self(Arc::new(Mutex::new(Held { value: None, was_put: false, waker: None })))
     }
 }
 
@@ -192,10 +198,10 @@ impl<T: Send> Slot<T> {
     /// Puts the value in, if none was put before.
     pub fn put(&self, value: T) {
         let mut slot = lock(&self.0);
-        if !slot.1 {
-            slot.0 = Some(value);
-            slot.1 = true;
-            if let Some(waker) = slot.2.take() {
+        if !slot.was_put {
+            slot.value = Some(value);
+            slot.was_put = true;
+            if let Some(waker) = slot.waker.take() {
                 waker.wake();
             }
         }
@@ -203,17 +209,17 @@ impl<T: Send> Slot<T> {
 
     /// Takes the value out, if it is there.
     pub fn take_now(&self) -> Option<T> {
-        lock(&self.0).0.take()
+        lock(&self.0).value.take()
     }
 
     /// Waits for the value; it is taken out once.
     pub async fn take(&self) -> T {
         poll_fn(|context| {
             let mut slot = lock(&self.0);
-            match slot.0.take() {
+            match slot.value.take() {
                 Some(value) => Poll::Ready(value),
                 None => {
-                    slot.2 = Some(context.waker().clone());
+                    slot.waker = Some(context.waker().clone());
                     Poll::Pending
                 }
             }
@@ -372,8 +378,10 @@ impl Drop for Executor {
 mod tests {
     use super::*;
 
-    fn log() -> (Arc<Mutex<Vec<(Micros, u32)>>>, impl Fn(&Sim, u32) + Clone) {
-        let log: Arc<Mutex<Vec<(Micros, u32)>>> = Arc::default();
+    type Log = Arc<Mutex<Vec<(Micros, u32)>>>;
+
+    fn log() -> (Log, impl Fn(&Sim, u32) + Clone) {
+        let log = Log::default();
         let copy = log.clone();
         (log, move |sim: &Sim, what: u32| lock(&copy).push((sim.now(), what)))
     }

@@ -281,10 +281,10 @@ impl World {
             return Some(format!("{name} does not replicate"));
         }
         let regime = state.regime()?;
-        if state.definition.mode == Mode::Quorum {
-            if !regime.ackers.contains(name) || !server.is_acker() {
-                return Some(format!("{name} does not acknowledge"));
-            }
+        if state.definition.mode == Mode::Quorum
+            && (!regime.ackers.contains(name) || !server.is_acker())
+        {
+            return Some(format!("{name} does not acknowledge"));
         }
         let lacks: GtidSet = source.executed().minus(&server.executed());
         // A few are always on their way.

@@ -178,7 +178,7 @@ impl World {
         let mut checker = std::mem::take(&mut self.checker);
         let before = checker.violations.len();
         checker.see(&event, self);
-        for violation in checker.violations[before..].to_vec() {
+        for violation in &checker.violations[before..] {
             self.note(|_| format!("VIOLATION {violation}"));
         }
         self.checker = checker;

@@ -42,11 +42,11 @@ impl Ctx {
                 let mut world = self.world();
                 let name = world.cluster.clone();
                 world.note(|_| format!("m{id} says: {sentence}"));
-                if let Some(manager) = world.managers.get_mut(&id) {
-                    if answers_wish {
-                        manager.said.push(sentence);
-                        manager.seen(&name).wish = None;
-                    }
+                if let Some(manager) = world.managers.get_mut(&id)
+                    && answers_wish
+                {
+                    manager.said.push(sentence);
+                    manager.seen(&name).wish = None;
                 }
             }
         }
