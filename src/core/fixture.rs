@@ -296,7 +296,7 @@ pub fn tally(epoch: Epoch, answers: [Answer; 3]) -> Tally {
             answer,
             evidence: Evidence::NotProbed,
             hearing: hearing.clone(),
-            vouched: Default::default(),
+            vouched: names(&[2, 3]),
             is_restarted: false,
         };
         (ManagerId(id), CountedBallot { ballot, age: Micros(1_000) })
@@ -389,6 +389,7 @@ pub fn view(group: &Group, looks: impl IntoIterator<Item = Observation>) -> View
         observations: looks.into_iter().map(|look| (look.server.clone(), look)).collect(),
         last_ask: Some(NOW),
         seen_writable: Some(NOW.minus(Millis(5000))),
+        vouched: group.cluster().regimes.iter().flat_map(|regime| regime.ackers.clone()).collect(),
         vips: BTreeMap::from([(vip().address, Ok(uuid(1)))]),
         progress_at: NOW,
         ..ClusterView::default()

@@ -201,9 +201,9 @@ fn misplaced_address() {
         all(&view)
     };
     let misplaced = |why: String| [Problem::VipMisplaced { vip: vip().address, why }];
-    let elsewhere = format!("the server with uuid {} answers there instead of db1", uuid(3));
+    let elsewhere = "db3 answers there instead of db1".to_owned();
     assert_eq!(at(Ok(uuid(3))), misplaced(elsewhere));
-    let nobody = "db1 does not answer there: nobody".to_owned();
+    let nobody = "nobody answers there, wanted db1: nobody".to_owned();
     assert_eq!(at(Err("nobody".into())), misplaced(nobody));
 }
 

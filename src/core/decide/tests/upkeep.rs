@@ -128,9 +128,17 @@ fn restarted_replica_is_put_back_behind_the_primary() {
 }
 
 #[test]
+fn replica_that_a_person_stopped_long_after_its_start_is_left_alone() {
+    let mut stopped = replica_facts(3, 1, run(1, 9));
+    link(&mut stopped).receiver = Receiver::Off;
+    assert_eq!(with(&Group::adopted(), 3, stopped), [""; 0]);
+}
+
+#[test]
 fn replica_is_put_back_for_each_way_of_being_astray() {
     let astray = |change: fn(&mut ServerFacts)| {
         let mut facts = replica_facts(3, 1, run(1, 9));
+        facts.uptime_seconds = 10;
         change(&mut facts);
         with(&Group::adopted(), 3, facts)
     };
