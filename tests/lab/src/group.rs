@@ -388,7 +388,8 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Waits until the cluster has a primary, no open attempt and no problem at all.
+    /// Waits until the cluster has a primary, no open attempt, no problem at all, and a group that
+    /// has seen its replicas lack nothing.
     ///
     /// # Errors
     /// As [`Group::wait_cluster`].
@@ -397,6 +398,7 @@ impl<'a> Group<'a> {
             cluster["primary"].is_string()
                 && cluster["attempt"].is_null()
                 && cluster["problems"].as_array().is_some_and(Vec::is_empty)
+                && !forecasts(cluster, "gate.no_coverage")
         })
     }
 
@@ -433,6 +435,13 @@ impl Drop for Group<'_> {
             eprintln!("{}", self.last_words());
         }
     }
+}
+
+/// Whether the group would refuse a failover for that reason.
+fn forecasts(cluster: &Value, code: &str) -> bool {
+    let forecasts = cluster["forecasts"].as_array().into_iter().flatten();
+    let mut refusals = forecasts.filter_map(|one| one["refusals"].as_array()).flatten();
+    refusals.any(|refusal| refusal["code"] == code)
 }
 
 fn write_private(path: &Path, text: &str) -> Result<()> {
