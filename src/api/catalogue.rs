@@ -276,6 +276,6 @@ fn problems() -> Vec<Problem> {
             found: "UUID-B".into(),
         },
         Problem::Requirement { server: "db1".into(), what: "sync_binlog = 0".into() },
-        Problem::VipMisplaced { vip: "10.0.0.100".into(), why: "nobody answers there".into() },
+        Problem::VipMisplaced { vip: "198.51.100.100".into(), why: "nobody answers there".into() },
     ]
 }

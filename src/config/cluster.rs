@@ -244,7 +244,8 @@ fn vip(section: &Section<'_, '_>) -> Vip {
     let (address, prefix) = written.split_once('/').unwrap_or((&written, ""));
     let prefix = prefix.parse::<u8>().ok();
     if prefix.is_none() && !written.is_empty() {
-        let text = format!("address: wanted an address such as 10.0.0.100/24, found {written:?}");
+        let text =
+            format!("address: wanted an address such as 198.51.100.100/24, found {written:?}");
         section.blame("address", text);
     }
     Vip {

@@ -101,7 +101,7 @@ pub struct ServerDefinition {
     pub ssh: Option<SshTarget>,
     /// mysqld's data directory on its host; tells this mysqld from its neighbours.
     pub data_dir: String,
-    /// systemd unit to mask before mysqld is killed; `None`: nothing restarts it, or it boots
+    /// systemd unit to mask when mysqld is killed; `None`: nothing restarts it, or it boots
     /// read-only.
     pub service: Option<String>,
 }
