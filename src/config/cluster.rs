@@ -24,8 +24,8 @@ There is no default mode: it is the promise that the cluster is run under. Choos
                 never two primaries that can              primary wait_point=AFTER_SYNC, a timeout
                 acknowledge                               without end, wait_no_replica=ON; acks + 1
                                                           servers or more with acker = true
-  \"fenced\"      never two primaries; what may be lost     a confirmed fence of the old primary:
-                is bounded and reported exactly           mysqld seen gone over SSH, or an operator
+  \"fenced\"      never two primaries; what no replica      a confirmed fence of the old primary:
+                had received may be lost                  mysqld seen gone over SSH, or an operator
                                                           who vouches for it
   \"best_effort\" as MHA: try to fence the old primary,     nothing; two primaries are possible
                 go on regardless

@@ -13,7 +13,8 @@ use super::{ClusterName, Millis, ServerName};
 pub enum Mode {
     /// No acknowledged write lost, never two primaries that can acknowledge. Needs semi-sync.
     Quorum,
-    /// Never two primaries; needs a confirmed fence of the old one; loss bounded and reported.
+    /// Never two primaries; needs a confirmed fence of the old one; what no replica had received
+    /// may be lost.
     Fenced,
     /// MHA's behaviour: try to fence, go on regardless.
     BestEffort,
