@@ -1,4 +1,4 @@
-//! Conclave: failover for MySQL and MariaDB replication, decided by a quorum of managers.
+//! Conclave: failover for MySQL replication, decided by a quorum of managers.
 
 pub mod adapters;
 pub mod api;

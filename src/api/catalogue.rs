@@ -75,7 +75,8 @@ pub fn refusal_remedy(refusal: &Refusal) -> &'static str {
 fn refusal_cause(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::Paused { .. } => {
-            "somebody said conclave pause; probing goes on, only the group's own failovers stop"
+            "somebody said conclave pause: the group goes on watching, and neither fails over nor \
+             opens a restarted primary by itself"
         }
         Refusal::NotAutomatic => {
             "the definition leaves the decision to people: the group watches and reports only"
@@ -110,8 +111,8 @@ fn refusal_cause(refusal: &Refusal) -> &'static str {
              host was not reached over SSH, or SSH is not defined for it"
         }
         Refusal::NoCandidate { .. } => {
-            "each server has a reason against it: promotion rule, unreachable, lag, errant \
-             transactions, settings"
+            "each server has a reason against it: promotion rule, unreachable, errant \
+             transactions, a stopped applier, settings"
         }
         Refusal::TooFewAckers { .. } => {
             "in mode quorum each commit waits for acknowledgements; with too few servers left \
@@ -169,7 +170,8 @@ pub fn problem_remedy(problem: &Problem) -> &'static str {
             "start it, or repair the route, the account or the password"
         }
         Problem::Former { .. } => {
-            "none: it rejoins by itself if it is clean and policy rejoin = true; else rebuild it"
+            "start it, if it does not run (a fence masks its unit: systemctl unmask --runtime \
+             UNIT); it rejoins by itself if it is clean and policy rejoin = true; else rebuild it"
         }
         Problem::Errant { .. } => {
             "decide what the extra transactions are worth, then rebuild the server from the primary"
@@ -276,6 +278,6 @@ fn problems() -> Vec<Problem> {
             found: "UUID-B".into(),
         },
         Problem::Requirement { server: "db1".into(), what: "sync_binlog = 0".into() },
-        Problem::VipMisplaced { vip: "10.0.0.100".into(), why: "nobody answers there".into() },
+        Problem::VipMisplaced { vip: "198.51.100.100".into(), why: "nobody answers there".into() },
     ]
 }

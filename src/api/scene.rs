@@ -121,7 +121,7 @@ impl Story {
         let first = self.group.clusters[&app1()].attempt.as_ref().unwrap().steps[0].id.seq;
         self.step(first, done(4990, 5000), 8_300, Some(9_100));
         self.step(first + 1, done(5000, 5012), 9_900, Some(10_700));
-        let text = "mysqld 4711 killed\nunit mysql masked\n10.77.2.100 dropped\n";
+        let text = "mysqld 4711 killed\nunit mysql masked\n198.51.100.100 dropped\n";
         let evidence = StepEvidence::Host { text: text.into() };
         self.step(first + 2, StepOutcome::Done { evidence }, 61_000, Some(62_000));
     }
@@ -279,7 +279,7 @@ fn follow(source: &str) -> StepKind {
 }
 
 fn vip() -> Vip {
-    Vip { address: "10.77.2.100".into(), prefix: 24, interface: "eth0".into() }
+    Vip { address: "198.51.100.100".into(), prefix: 24, interface: "eth0".into() }
 }
 
 fn names(names: &[&str]) -> BTreeSet<ServerName> {
@@ -337,14 +337,14 @@ pub fn tally(answer: Answer) -> Tally {
 }
 
 fn raft() -> Status {
-    let node = |id: u64| MemberNode { addr: format!("10.77.1.1{id}:7300"), rack: format!("r{id}") };
+    let node = |id: u64| MemberNode { addr: format!("192.0.2.1{id}:7300"), rack: format!("r{id}") };
     let follower = |ms| Follower { matched: Some(119), last_ack: Some(Duration::from_millis(ms)) };
     Status {
         id: 1,
         group: Some("0123456789abcdef0123456789abcdef".parse().unwrap()),
         role: Role::Leader,
         term: 4,
-        leader: Some(Leader { id: 1, addr: "10.77.1.11:7300".into() }),
+        leader: Some(Leader { id: 1, addr: "192.0.2.11:7300".into() }),
         last_log: Some(120),
         committed: Some(120),
         applied: Some(120),

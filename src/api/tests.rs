@@ -30,14 +30,15 @@ fn to(last: u64) -> GtidSet {
 fn healthy() -> ClusterView {
     let mut seen = looks(vec![
         ("db1", Ok(primary(UUIDS[0], to(5012)))),
-        ("db2", Ok(replica(UUIDS[1], "10.77.2.11", to(5012)))),
-        ("db3", Ok(replica(UUIDS[2], "10.77.2.11", to(5010)))),
+        ("db2", Ok(replica(UUIDS[1], "198.51.100.11", to(5012)))),
+        ("db3", Ok(replica(UUIDS[2], "198.51.100.11", to(5010)))),
     ]);
     seen.tally = Some(tally(Answer::Up));
     let hears = |name: &str| (name.into(), Hearing::Hears { age: Micros(90_000) });
     seen.hearing = ["db2", "db3"].map(hears).into_iter().collect();
     let at = |address: &str, uuid: &str| (address.to_owned(), Ok(uuid.to_owned()));
-    seen.vips = [at("10.77.2.100", UUIDS[0]), at("10.77.2.101", UUIDS[1])].into_iter().collect();
+    seen.vips =
+        [at("198.51.100.100", UUIDS[0]), at("198.51.100.101", UUIDS[1])].into_iter().collect();
     seen
 }
 
@@ -107,7 +108,7 @@ fn open_attempt_shows_its_steps() {
 fn after_a_failover_the_former_primary_and_the_interval_are_shown() {
     let story = succeeded();
     let errant = to(5012).union(&GtidSet::run(UUIDS[2], 1, 3));
-    let mut third = replica(UUIDS[2], "10.77.2.12", errant);
+    let mut third = replica(UUIDS[2], "198.51.100.12", errant);
     if let Some(link) = &mut third.replica {
         let text = "Duplicate entry '7' for key 'PRIMARY'".into();
         link.applier = Applier::Broken { code: 1062, text };
@@ -140,7 +141,7 @@ fn paused_cluster_is_a_warning_and_partial_views_say_so() {
 #[test]
 fn cluster_of_a_chain_is_drawn_as_a_tree() {
     let mut seen = healthy();
-    let chain = looks(vec![("db3", Ok(replica(UUIDS[2], "10.77.2.12", to(5000))))]);
+    let chain = looks(vec![("db3", Ok(replica(UUIDS[2], "198.51.100.12", to(5000))))]);
     seen.observations.extend(chain.observations);
     let status = status(&Story::adopted().seen(seen));
     let depths: Vec<_> = status.clusters[0].servers.iter().map(|s| (&*s.name, s.depth)).collect();

@@ -20,7 +20,7 @@ pub enum Command {
         verbatim_doc_comment,
         after_help = "\
 Example:
-  conclave group init --members 1=10.77.1.11:7300,r1 2=10.77.1.12:7300,r2 3=10.77.1.13:7300,r3
+  conclave group init --members 1=192.0.2.11:7300,r1 2=192.0.2.12:7300,r2 3=192.0.2.13:7300,r3
 
 Ids and addresses are those of the manager.toml files (id, advertise). Three managers bear the
 loss of one, five of two. They should stand in different racks, with none holding a majority."
@@ -45,7 +45,7 @@ impl FromStr for Member {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong =
-            || format!("wanted ID=HOST:PORT,RACK such as 1=10.77.1.11:7300,r1, found {text:?}");
+            || format!("wanted ID=HOST:PORT,RACK such as 1=192.0.2.11:7300,r1, found {text:?}");
         let (id, rest) = text.split_once('=').ok_or_else(wrong)?;
         let (address, rack) = rest.split_once(',').ok_or_else(wrong)?;
         let id = id.trim().parse().ok().filter(|id| *id > 0).ok_or_else(wrong)?;

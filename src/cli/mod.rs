@@ -32,10 +32,10 @@ pub type Start = fn(ManagerConfig) -> Pin<Box<dyn Future<Output = anyhow::Result
     about,
     after_help = "\
 The first steps, on three hosts in three racks:
-  conclave tls init --dir tls --manager m1=10.77.1.11 --manager m2=10.77.1.12 \\
-                              --manager m3=10.77.1.13
+  conclave tls init --dir tls --manager m1=192.0.2.11 --manager m2=192.0.2.12 \\
+                              --manager m3=192.0.2.13
   conclave manager --config /etc/conclave/manager.toml         (on each host)
-  conclave group init --members 1=10.77.1.11:7300,r1 2=10.77.1.12:7300,r2 3=10.77.1.13:7300,r3
+  conclave group init --members 1=192.0.2.11:7300,r1 2=192.0.2.12:7300,r2 3=192.0.2.13:7300,r3
   conclave cluster apply app1.toml
   conclave status
 

@@ -8,8 +8,9 @@ use crate::api::pb::{ClusterRequest, PauseRequest};
 
 /// Stop automatic failover of a cluster until resumed
 ///
-/// The managers go on watching and reporting; conclave failover still works. Who paused it and
-/// why is shown by conclave status.
+/// The managers go on watching and reporting; conclave failover still works. Meanwhile they do not
+/// open a restarted primary for writes or put a stray replica right either. Who paused it and why
+/// is shown by conclave status.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,

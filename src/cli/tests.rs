@@ -43,7 +43,7 @@ fn every_command_of_the_help_texts_can_be_parsed() {
         "conclave cluster show app1 -o json",
         "conclave cluster remove app1 --yes",
         "conclave group init --members 1=10.0.0.1:7300,r1 2=10.0.0.2:7300,r2",
-        "conclave tls init --dir tls --manager m1=10.77.1.11,mgr1 --operator alice",
+        "conclave tls init --dir tls --manager m1=192.0.2.11,mgr1 --operator alice",
         "conclave manager --config manager.toml",
         "conclave version",
     ];

@@ -17,8 +17,8 @@ pub enum Command {
         verbatim_doc_comment,
         after_help = "\
 Example:
-  conclave tls init --dir tls --manager m1=10.77.1.11,mgr1.example.com --manager m2=10.77.1.12 \\
-                    --manager m3=10.77.1.13 --operator alice
+  conclave tls init --dir tls --manager m1=192.0.2.11,mgr1.example.com --manager m2=192.0.2.12 \\
+                    --manager m3=192.0.2.13 --operator alice
 
 makes in tls/: ca.pem, ca.key, and NAME.pem, NAME.key for m1, m2, m3, alice and admin.
 Copy to each manager ca.pem and its own pair. Keep ca.key away from all of them: who has it can
@@ -52,7 +52,7 @@ impl FromStr for Manager {
         let addresses: Vec<String> =
             list.split(',').map(str::trim).filter(|a| !a.is_empty()).map(Into::into).collect();
         match addresses.is_empty() || name.is_empty() {
-            true => Err(format!("wanted NAME=ADDRESS,... such as m1=10.77.1.11, found {text:?}")),
+            true => Err(format!("wanted NAME=ADDRESS,... such as m1=192.0.2.11, found {text:?}")),
             false => Ok(Self { name: name.to_owned(), addresses }),
         }
     }

@@ -24,8 +24,8 @@ There is no default mode: it is the promise that the cluster is run under. Choos
                 never two primaries that can              primary wait_point=AFTER_SYNC, a timeout
                 acknowledge                               without end, wait_no_replica=ON; acks + 1
                                                           servers or more with acker = true
-  \"fenced\"      never two primaries; what may be lost     a confirmed fence of the old primary:
-                is bounded and reported exactly           mysqld seen gone over SSH, or an operator
+  \"fenced\"      never two primaries; what no replica      a confirmed fence of the old primary:
+                had received may be lost                  mysqld seen gone over SSH, or an operator
                                                           who vouches for it
   \"best_effort\" as MHA: try to fence the old primary,     nothing; two primaries are possible
                 go on regardless
@@ -244,7 +244,8 @@ fn vip(section: &Section<'_, '_>) -> Vip {
     let (address, prefix) = written.split_once('/').unwrap_or((&written, ""));
     let prefix = prefix.parse::<u8>().ok();
     if prefix.is_none() && !written.is_empty() {
-        let text = format!("address: wanted an address such as 10.0.0.100/24, found {written:?}");
+        let text =
+            format!("address: wanted an address such as 198.51.100.100/24, found {written:?}");
         section.blame("address", text);
     }
     Vip {

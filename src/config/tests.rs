@@ -21,7 +21,7 @@ fn complaint<T: std::fmt::Debug>(result: Result<T, ConfigError>) -> String {
 fn sample_manager_is_right() {
     let manager = ManagerConfig::parse("manager.toml", MANAGER).unwrap();
     assert_eq!(manager.id.0, 1);
-    assert_eq!(manager.advertise, "10.77.1.11:7300");
+    assert_eq!(manager.advertise, "192.0.2.11:7300");
     assert_eq!(manager.raft.election_max.as_millis(), 300);
     assert_eq!(manager.log_format, LogFormat::Text);
     assert!(matches!(manager.security, Security::Tls(files) if files.ca.ends_with("ca.pem")));
@@ -39,7 +39,7 @@ fn sample_cluster_is_right_and_shows_the_defaults_of_the_policy() {
     assert_eq!(app1.mode, Mode::Quorum);
     assert_eq!(app1.policy, Policy::default());
     let ssh = app1.servers[1].ssh.as_ref().unwrap();
-    assert_eq!((ssh.host.as_str(), ssh.port, ssh.user.as_str()), ("10.77.2.12", 22, "root"));
+    assert_eq!((ssh.host.as_str(), ssh.port, ssh.user.as_str()), ("198.51.100.12", 22, "root"));
     assert_eq!(app1.writer.as_ref().map(|vip| vip.prefix), Some(24));
     assert_eq!(app1.readers.len(), 1);
 }
@@ -88,17 +88,17 @@ ssh = { usr = "root" }
 
 [[server]]
 name = "db1"
-host = "10.77.2.11"
+host = "198.51.100.11"
 rack = "r1"
 data_dir = "var/lib/mysql"
 
 [[server]]
 name = "db1"
-host = "10.77.2.11"
+host = "198.51.100.11"
 promotion = "sometimes"
 
 [vip.writer]
-address = "10.77.2.100"
+address = "198.51.100.100"
 interface = "eth 0"
 
 [polcy]

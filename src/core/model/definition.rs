@@ -13,7 +13,8 @@ use super::{ClusterName, Millis, ServerName};
 pub enum Mode {
     /// No acknowledged write lost, never two primaries that can acknowledge. Needs semi-sync.
     Quorum,
-    /// Never two primaries; needs a confirmed fence of the old one; loss bounded and reported.
+    /// Never two primaries; needs a confirmed fence of the old one; what no replica had received
+    /// may be lost.
     Fenced,
     /// MHA's behaviour: try to fence, go on regardless.
     BestEffort,
@@ -101,7 +102,7 @@ pub struct ServerDefinition {
     pub ssh: Option<SshTarget>,
     /// mysqld's data directory on its host; tells this mysqld from its neighbours.
     pub data_dir: String,
-    /// systemd unit to mask before mysqld is killed; `None`: nothing restarts it, or it boots
+    /// systemd unit to mask when mysqld is killed; `None`: nothing restarts it, or it boots
     /// read-only.
     pub service: Option<String>,
 }

@@ -130,7 +130,7 @@ pub enum SqlAction {
 /// All that is ever run on a database host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RemoteCommand {
-    /// Mask the unit (if named), SIGKILL the mysqld of that data directory, drop the addresses,
+    /// SIGKILL the mysqld of that data directory, drop the addresses, mask the unit (if named),
     /// and prove all of it. Never an orderly shutdown: that would answer OK to waiting clients.
     Fence {
         /// mysqld's data directory.
