@@ -388,7 +388,9 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Waits until the cluster has a primary, no open attempt and no problem at all.
+    /// Waits until the cluster has a primary, no open attempt and no problem at all, and the death
+    /// of the primary's process would be answered by a failover: right after a start the managers
+    /// have not yet seen the replicas lack nothing, and vouch for none.
     ///
     /// # Errors
     /// As [`Group::wait_cluster`].
@@ -397,6 +399,7 @@ impl<'a> Group<'a> {
             cluster["primary"].is_string()
                 && cluster["attempt"].is_null()
                 && cluster["problems"].as_array().is_some_and(Vec::is_empty)
+                && is_ready(cluster)
         })
     }
 
@@ -433,6 +436,14 @@ impl Drop for Group<'_> {
             eprintln!("{}", self.last_words());
         }
     }
+}
+
+/// Whether nothing but an operator's own rule stands against a failover from a dead process.
+fn is_ready(cluster: &Value) -> bool {
+    let rules = ["gate.paused", "gate.not_automatic", "gate.last_failover_interval"];
+    let is_rule = |refusal: &Value| rules.iter().any(|rule| refusal["code"] == *rule);
+    let refusals = cluster["forecasts"][0]["refusals"].as_array();
+    refusals.is_some_and(|refusals| refusals.iter().all(is_rule))
 }
 
 fn write_private(path: &Path, text: &str) -> Result<()> {
