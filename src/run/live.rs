@@ -234,6 +234,13 @@ impl Live {
         });
     }
 
+    /// Whether this manager is logged in to a server's host now, or why not.
+    pub fn saw_host(&self, cluster: &ClusterName, server: &ServerName, login: Result<(), String>) {
+        self.with(cluster, |seen| {
+            seen.view.logins.insert(server.clone(), login);
+        });
+    }
+
     /// This manager's answer to a question.
     pub fn ballot(
         &self,
