@@ -7,6 +7,8 @@ mod cases {
     mod adapters;
     mod failover;
     mod leader;
+    mod local;
+    mod mistakes;
     mod operator;
     mod returning;
     mod stand;
