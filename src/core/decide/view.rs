@@ -108,6 +108,8 @@ pub struct StepOrder {
     pub deadline: Micros,
     /// When this leader saw the attempt open.
     pub opened_at: Option<Mono>,
+    /// It belongs to no attempt: nothing waits for it, and nothing was fenced before it.
+    pub is_chore: bool,
 }
 
 /// What is to be done; performed by `run`, in one `match`.

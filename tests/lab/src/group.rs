@@ -283,6 +283,15 @@ impl<'a> Group<'a> {
         self.cli_at(host, &addresses.join(","), args)
     }
 
+    /// Runs the command line on a manager's host and asks that manager only.
+    ///
+    /// # Errors
+    /// As [`Group::cli`].
+    pub fn cli_of(&self, manager: &str, args: &[&str]) -> Result<Output> {
+        let address = format!("{}:{PORT}", self.lab.host(manager)?.ip());
+        self.cli_at(manager, &address, args)
+    }
+
     /// As [`Group::cli`], asking these managers.
     ///
     /// # Errors
@@ -327,7 +336,19 @@ impl<'a> Group<'a> {
     /// # Errors
     /// None answers, or what it says is no JSON.
     pub fn status(&self) -> Result<Value> {
-        let output = self.cli("client", &["status", "-o", "json"])?;
+        self.status_of(&self.names())
+    }
+
+    /// As [`Group::status`], asking these managers only.
+    ///
+    /// # Errors
+    /// As [`Group::status`].
+    pub fn status_of(&self, managers: &[String]) -> Result<Value> {
+        let mut addresses = Vec::new();
+        for name in managers {
+            addresses.push(format!("{}:{PORT}", self.lab.host(name)?.ip()));
+        }
+        let output = self.cli_at("client", &addresses.join(","), &["status", "-o", "json"])?;
         let text = String::from_utf8_lossy(&output.stdout);
         serde_json::from_str(&text).map_err(|error| Error::Malformed {
             what: "read conclave status -o json".into(),
