@@ -169,9 +169,15 @@ impl Group {
         group.open();
         group.meet("stop_receiver", &run(1, 9));
         group.meet("fence", &GtidSet::empty());
+        group.elect();
+        group
+    }
+
+    /// Elects db2, which has everything to apply.
+    pub fn elect(&mut self) {
         let election = election();
-        let steps = crate::decide::stage::recover(&election);
-        let reply = group.apply(Command::Elect {
+        let steps = crate::decide::stage::recover(&election, &GtidSet::empty());
+        let reply = self.apply(Command::Elect {
             cluster: "app1".into(),
             epoch: Epoch(1),
             election: Box::new(election),
@@ -179,16 +185,21 @@ impl Group {
             at_us: Some(Micros(10)),
         });
         assert!(matches!(reply, Reply::Opened { .. }), "{reply}");
-        group
     }
 
     /// An attempt past entry 9.
     pub fn passed() -> Self {
         let mut group = Self::elected();
-        group.meet("apply", &run(1, 9));
+        group.pass();
+        group
+    }
+
+    /// Applies what there is and passes entry 9.
+    pub fn pass(&mut self) {
+        self.meet("apply", &run(1, 9));
         let view = ClusterView::default();
-        let steps = crate::decide::stage::promote(group.cluster(), &view, &election());
-        let reply = group.apply(Command::PassPointOfNoReturn {
+        let steps = crate::decide::stage::promote(self.cluster(), &view, &election());
+        let reply = self.apply(Command::PassPointOfNoReturn {
             cluster: "app1".into(),
             epoch: Epoch(1),
             executed: run(1, 9),
@@ -196,7 +207,6 @@ impl Group {
             at_us: Some(Micros(20)),
         });
         assert!(matches!(reply, Reply::Opened { .. }), "{reply}");
-        group
     }
 
     /// An attempt whose candidate takes writes.

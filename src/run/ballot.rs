@@ -71,6 +71,9 @@ impl Ballots for Booth {
         let state = self.node.state().borrow().clone();
         let cluster = ClusterName(asked.cluster);
         let primary = ServerName(asked.primary);
+        if asked.urgent {
+            self.live.alarmed(&cluster, SystemClock.now());
+        }
         let ballot = self.live.ballot(
             state.clusters.get(&cluster),
             &cluster,
@@ -142,6 +145,7 @@ impl Booths {
                 primary: question.primary.to_string(),
                 epoch: question.epoch.0,
                 nonce: question.nonce.0,
+                urgent: question.is_urgent,
             };
             let (booths, live, question) = (self.clone(), live.clone(), question.clone());
             tokio::spawn(async move {

@@ -20,10 +20,13 @@ use conclave_core::{
     },
     state::{ClusterState, GroupState},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// How long a report of trouble by another manager keeps the leader asking.
 const NUDGE: Micros = Micros(500_000);
+
+/// Shortest pause between two alarms for one cluster.
+const ALARM: Micros = Micros(250_000);
 
 /// How often the pulse beats; a gap between two beats is a stall of our own loop.
 pub const PULSE: Micros = Micros(25_000);
@@ -63,8 +66,13 @@ struct Seen {
     counted: BTreeMap<ManagerId, (Ballot, Mono)>,
     /// Trouble reported by others: when, and since when.
     nudged: Option<(Mono, Mono)>,
+    /// Counts the beginnings of trouble: probes that wait for their time go at once.
+    alarm: watch::Sender<u64>,
+    alarmed_at: Option<Mono>,
     /// Who waits for the answer to the wish in the view.
     wisher: Option<mpsc::UnboundedSender<String>>,
+    /// Steps that have acted and only wait for their end to be agreed.
+    acted: BTreeSet<StepId>,
     /// Epoch, progress and openness of the agreed record when last seen.
     record: Option<(u64, usize, bool)>,
 }
@@ -79,8 +87,19 @@ impl Seen {
             tally: None,
             counted: BTreeMap::new(),
             nudged: None,
+            alarm: watch::Sender::new(0),
+            alarmed_at: None,
             wisher: None,
+            acted: BTreeSet::new(),
             record: None,
+        }
+    }
+
+    /// Sends the probes out now, unless they were sent a moment ago.
+    fn raise_alarm(&mut self, now: Mono) {
+        if self.alarmed_at.is_none_or(|at| now.since(at) >= ALARM) {
+            self.alarmed_at = Some(now);
+            self.alarm.send_modify(|count| *count += 1);
         }
     }
 
@@ -108,6 +127,8 @@ pub struct Question {
     pub nonce: Nonce,
     /// When it is sent: ages count from here.
     pub sent: Mono,
+    /// The primary is in doubt: whoever is asked should look again at once.
+    pub is_urgent: bool,
 }
 
 impl Live {
@@ -162,6 +183,9 @@ impl Live {
         let before = pings.trouble().is_some();
         pings.record(began, ping);
         let after = pings.trouble().is_some();
+        if after && !before {
+            seen.raise_alarm(now);
+        }
         drop(inner);
         if before != after || ping != Ping::Answered {
             self.wake.notify_one();
@@ -188,8 +212,24 @@ impl Live {
         let mut inner = self.lock(now);
         let seen = inner.clusters.entry(cluster.clone()).or_insert_with(|| Seen::new(now));
         seen.nudged = Some((now, now.minus(span)));
+        seen.raise_alarm(now);
         drop(inner);
         self.wake.notify_one();
+    }
+
+    /// The leader asks because it doubts: what it is told should be new.
+    pub fn alarmed(&self, cluster: &ClusterName, now: Mono) {
+        let mut inner = self.lock(now);
+        if let Some(seen) = inner.clusters.get_mut(cluster) {
+            seen.raise_alarm(now);
+        }
+    }
+
+    /// Changes whenever trouble with the cluster's primary begins or is reported.
+    pub fn alarm(&self, cluster: &ClusterName, now: Mono) -> watch::Receiver<u64> {
+        let mut inner = self.lock(now);
+        let seen = inner.clusters.entry(cluster.clone()).or_insert_with(|| Seen::new(now));
+        seen.alarm.subscribe()
     }
 
     /// A look at a server ended.
@@ -317,7 +357,9 @@ impl Live {
         if seen.trouble(now).is_some() || seen.view.wish.is_some() {
             seen.view.asked_at.get_or_insert(now);
         }
-        Question { cluster, primary: primary.clone(), epoch: state.epoch, nonce, sent: now }
+        let is_urgent = seen.trouble(now).is_some();
+        let (primary, epoch) = (primary.clone(), state.epoch);
+        Question { cluster, primary, epoch, nonce, sent: now, is_urgent }
     }
 
     /// A ballot came back for a question of ours.
@@ -350,10 +392,24 @@ impl Live {
         });
     }
 
+    /// A step will act no more: its end is being recorded.
+    pub fn step_acted(&self, cluster: &ClusterName, step: StepId) {
+        self.with(cluster, |seen| {
+            seen.acted.insert(step);
+        });
+    }
+
+    /// Whether a step only waits for its end to be recorded.
+    pub fn has_acted(&self, cluster: &ClusterName, step: StepId) -> bool {
+        let inner = self.inner.lock().expect("no panic while held");
+        inner.clusters.get(cluster).is_some_and(|seen| seen.acted.contains(&step))
+    }
+
     /// A step ended on this leader.
     pub fn step_ended(&self, cluster: &ClusterName, step: StepId, now: Mono) {
         self.with(cluster, |seen| {
             seen.view.running.remove(&step);
+            seen.acted.remove(&step);
             seen.view.ended.insert(step, now);
             while seen.view.ended.len() > ENDED {
                 seen.view.ended.pop_first();

@@ -14,10 +14,7 @@ use conclave_core::{
     ports::{Clock, Mysql, Place},
     state::{ClusterState, GroupState},
 };
-use tokio::{
-    sync::{Notify, watch},
-    task::AbortHandle,
-};
+use tokio::{sync::watch, task::AbortHandle};
 
 use super::{ballot::Booths, live::Live};
 use crate::adapters::{
@@ -28,11 +25,14 @@ use crate::adapters::{
 /// Fresh connections are made this many times less often than pings while all is well.
 const FRESH_EVERY: u64 = 10;
 
-/// Looks are this many times more frequent while in doubt.
+/// Looks are this many times more frequent while in doubt, and while the doubt is young: then a
+/// failover waits for them.
 const DOUBT_LOOKS: u64 = 5;
+const YOUNG_DOUBT_LOOKS: u64 = 20;
+const TROUBLE_YOUNG: Micros = Micros(500_000);
 
 /// Pause between two reports of trouble to the leader.
-const NUDGE: Duration = Duration::from_millis(50);
+const NUDGE: Millis = Millis(50);
 
 /// Pause between two looks at who answers at an address.
 const VIP: Duration = Duration::from_secs(2);
@@ -111,33 +111,33 @@ impl Supervisor {
         primary: &ServerName,
     ) {
         let Some((place, policy)) = target(state, cluster, primary) else { return };
-        let hurry = Notify::new();
         tokio::join!(
-            self.standing(&place, &policy, &hurry),
-            self.fresh(&place, &policy, &hurry),
+            self.standing(&place, &policy),
+            self.fresh(&place, &policy),
             self.tell(&place),
         );
     }
 
-    async fn standing(&self, place: &Place, policy: &Policy, hurry: &Notify) {
+    async fn standing(&self, place: &Place, policy: &Policy) {
         if policy.ping == PingType::Connect {
             return;
         }
+        let mut alarm = self.live.alarm(&place.cluster, SystemClock.now());
         let mut pinger = self.pinger(place).await;
         loop {
             let began = SystemClock.now();
             let deadline = began.plus(policy.connect_deadline_ms);
             let outcome = pinger.ping_standing(policy.ping, deadline).await;
             if self.note(place, began, &outcome) {
-                hurry.notify_one();
                 pause(policy.doubt_interval_ms).await;
             } else {
-                pause(policy.ping_interval_ms).await;
+                pause_unless(&mut alarm, policy.ping_interval_ms).await;
             }
         }
     }
 
-    async fn fresh(&self, place: &Place, policy: &Policy, hurry: &Notify) {
+    async fn fresh(&self, place: &Place, policy: &Policy) {
+        let mut alarm = self.live.alarm(&place.cluster, SystemClock.now());
         let pinger = self.pinger(place).await;
         loop {
             let began = SystemClock.now();
@@ -148,10 +148,7 @@ impl Supervisor {
                 continue;
             }
             let calm = Millis(policy.ping_interval_ms.0 * FRESH_EVERY);
-            tokio::select! {
-                () = hurry.notified() => {}
-                () = pause(calm) => {}
-            }
+            pause_unless(&mut alarm, calm).await;
         }
     }
 
@@ -194,12 +191,13 @@ impl Supervisor {
     }
 
     async fn tell(&self, place: &Place) {
+        let mut alarm = self.live.alarm(&place.cluster, SystemClock.now());
         loop {
             let now = SystemClock.now();
             if let Some(span) = self.live.own_trouble(&place.cluster, now) {
                 self.booths.nudge(&place.cluster, &place.server.name, span).await;
             }
-            tokio::time::sleep(NUDGE).await;
+            pause_unless(&mut alarm, NUDGE).await;
         }
     }
 
@@ -209,6 +207,7 @@ impl Supervisor {
         cluster: &ClusterName,
         server: &ServerName,
     ) {
+        let mut alarm = self.live.alarm(cluster, SystemClock.now());
         loop {
             let Some((place, policy)) = target(state, cluster, server) else { return };
             let at = SystemClock.now();
@@ -218,25 +217,14 @@ impl Supervisor {
             let Some(agreed) = group.clusters.get(cluster) else { return };
             let look = Observation { server: server.clone(), at, seen };
             self.live.looked(agreed, look, SystemClock.now());
-            let is_busy =
-                agreed.attempt.is_some() || self.live.trouble(cluster, SystemClock.now()).is_some();
-            let calm = policy.watch_interval_ms.0;
-            self.rest(cluster, if is_busy { calm / DOUBT_LOOKS } else { calm }).await;
-        }
-    }
-
-    /// Rests between two looks; cut short when trouble begins.
-    async fn rest(&self, cluster: &ClusterName, millis: u64) {
-        let slice = 25;
-        let mut left = millis;
-        let was_troubled = self.live.trouble(cluster, SystemClock.now()).is_some();
-        while left > 0 {
-            let now = left.min(slice);
-            pause(Millis(now)).await;
-            left -= now;
-            if !was_troubled && self.live.trouble(cluster, SystemClock.now()).is_some() {
-                return;
-            }
+            let calm = policy.watch_interval_ms;
+            let rest = match self.live.trouble(cluster, SystemClock.now()) {
+                Some(trouble) if trouble < TROUBLE_YOUNG => Millis(calm.0 / YOUNG_DOUBT_LOOKS),
+                Some(_) => Millis(calm.0 / DOUBT_LOOKS),
+                None if agreed.attempt.is_some() => Millis(calm.0 / DOUBT_LOOKS),
+                None => calm,
+            };
+            pause_unless(&mut alarm, rest).await;
         }
     }
 
@@ -289,4 +277,15 @@ fn target(
 
 async fn pause(span: Millis) {
     SystemClock.sleep(Micros::from(span)).await;
+}
+
+/// A pause that ends early when trouble begins.
+async fn pause_unless(alarm: &mut watch::Receiver<u64>, span: Millis) {
+    tokio::select! {
+        changed = alarm.changed() => if changed.is_err() {
+            // The cluster is forgotten, and this task is about to be ended.
+            pause(span).await;
+        },
+        () = pause(span) => {}
+    }
 }

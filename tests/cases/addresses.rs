@@ -41,7 +41,12 @@ fn readers_address_stands_on_a_replica_and_leaves_one_that_died() {
     stand::wait("the first one to let go", || carriers(&lab) == [second]);
     // Back, it is one more home, and no reason to move.
     lab.host(&first).unwrap().start_mysqld().unwrap();
-    let healthy = group.wait_healthy(SOON).expect("healthy again");
-    assert_eq!(reader_home(&healthy).as_deref(), Some(second));
+    group.wait_healthy(SOON).expect("healthy again");
+    let settled = group
+        .wait_cluster("waiting for a look at the address", SOON, |c| reader_home(c).is_some())
+        .unwrap();
+    assert_eq!(reader_home(&settled).as_deref(), Some(second));
     assert_eq!(carriers(&lab), [second]);
+    let log = std::fs::read_to_string(group.log("m1")).unwrap();
+    assert!(log.matches("goal=\"follow\"").count() <= 2, "a chore was done over and over");
 }

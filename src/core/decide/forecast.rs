@@ -10,7 +10,7 @@ use super::{
     view::{FRESH, View, Wish},
 };
 use crate::{
-    model::{ClusterName, Election, Ranked, Refusal, ServerName},
+    model::{ClusterName, Election, GtidSet, Ranked, Refusal, ServerName},
     state::Planned,
 };
 
@@ -92,7 +92,7 @@ pub fn dry_run(view: &View, name: &ClusterName, wish: &Wish) -> DryRun {
         };
         let stages = [
             ("freeze", stage::freeze(cluster)),
-            ("recover", stage::recover(&election)),
+            ("recover", stage::recover(&election, &GtidSet::empty())),
             ("promote", stage::promote(cluster, seen, &election)),
             ("repoint", stage::repoint(cluster, seen, &election)),
         ];

@@ -81,8 +81,11 @@ impl Case<'_> {
             moves.extend(stops().filter_map(|step| self.run(step)));
         }
         let is_settled = stops().all(|step| self.is_settled(step));
-        if let Some(election) = self.elected(fence.is_enough && is_settled) {
-            let steps = stage::recover(&election);
+        // In `quorum` mode stopped receivers are the proof; the fence goes on beside the recovery
+        // and is waited for before the candidate is opened.
+        let may_elect = fence.is_enough || !is_fence_first;
+        if let Some(election) = self.elected(may_elect && is_settled) {
+            let steps = stage::recover(&election, &self.applied_by(&election.candidate));
             return vec![self.propose(Command::Elect {
                 cluster: self.attempt.cluster().clone(),
                 epoch: self.attempt.epoch(),
@@ -185,16 +188,21 @@ impl Case<'_> {
         fences.chain([step]).filter_map(|step| self.run(step)).collect()
     }
 
-    fn pass(&self, election: &Election) -> Move {
-        let applied = self.steps(|goal| matches!(goal, StepKind::Apply { .. })).last();
-        let executed = match applied.and_then(StepRecord::met) {
+    /// What a server is known to have applied: after its `Apply` step, or when it was frozen.
+    fn applied_by(&self, server: &ServerName) -> GtidSet {
+        let mut applies = self.steps(|goal| matches!(goal, StepKind::Apply { .. }));
+        let applied = applies.find_map(|step| step.met().filter(|_| step.target == *server));
+        match applied.or_else(|| self.attempt.frozen().remove(server)) {
             Some(StepEvidence::Server { executed, .. }) => executed.clone(),
             Some(StepEvidence::Host { .. }) | None => GtidSet::empty(),
-        };
+        }
+    }
+
+    fn pass(&self, election: &Election) -> Move {
         self.propose(Command::PassPointOfNoReturn {
             cluster: self.attempt.cluster().clone(),
             epoch: self.attempt.epoch(),
-            executed,
+            executed: self.applied_by(&election.candidate),
             steps: stage::promote(self.cluster, self.seen, election),
             at_us: self.at(),
         })
@@ -219,10 +227,12 @@ impl Case<'_> {
         let is_lost = |step: &&StepRecord| !is_open && self.is_lost(step, &election.candidate);
         let is_there = |step: &&StepRecord| step.met().is_some() && !is_lost(step);
         let connected = followers().filter(is_there).count();
-        let may_open =
-            detach().all(|step| step.met().is_some()) && connected >= election.acks as usize;
+        let fences: Vec<_> = self.steps(|goal| matches!(goal, StepKind::Fence { .. })).collect();
+        let may_open = detach().all(|step| step.met().is_some())
+            && connected >= election.acks as usize
+            && self.fence(&fences).is_enough;
         let mut wanted: Vec<&StepRecord> = detach().chain(followers()).collect();
-        wanted.extend(self.steps(|goal| matches!(goal, StepKind::Fence { .. })));
+        wanted.extend(fences);
         wanted.extend(opens().filter(|_| may_open));
         wanted.extend(vips().filter(|_| is_open));
         let again = followers().filter(is_lost).filter_map(|step| self.run_again(step));

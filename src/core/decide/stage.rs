@@ -81,9 +81,13 @@ pub fn received(attempt: &Attempt) -> BTreeMap<ServerName, GtidSet> {
         .collect()
 }
 
-/// Recover: the candidate gets what it lacks and applies all of it.
-pub fn recover(election: &Election) -> Vec<Planned> {
+/// Recover: the candidate gets what it lacks and applies all of it; nothing if `executed`, what it
+/// had applied when its receiver was stopped, is all there is.
+pub fn recover(election: &Election, executed: &GtidSet) -> Vec<Planned> {
     let target = election.target.clone();
+    if target.is_subset(executed) {
+        return Vec::new();
+    }
     let catch_up = election.donor.as_ref().map(|donor| {
         let goal = StepKind::CatchUp { donor: donor.clone(), target: target.clone() };
         planned(&election.candidate, goal)

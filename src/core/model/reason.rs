@@ -95,8 +95,9 @@ impl Refusal {
                 format!("{down} of {voters} managers say the primary is down, {needed} are needed")
             }
             Refusal::StillHeard { by } => format!(
-                "the primary is unreachable for us, but {} still hears it: not dead",
-                names(by)
+                "the primary is unreachable for us, but {} still {} it: not dead",
+                names(by),
+                verb(by, "hears", "hear")
             ),
             Refusal::NoReplicaReached => {
                 "no replica could be asked whether it hears the primary".into()
@@ -105,9 +106,10 @@ impl Refusal {
                 let others = match &restarted[..] {
                     [] => String::new(),
                     some => format!(
-                        "; since the last start, theirs or the managers', nobody has seen that \
-                         {} hold all, so they may lack what they had acknowledged",
-                        names(some)
+                        "; {} {} not seen to lack nothing since the last start, which may have \
+                         cost what was acknowledged before",
+                        names(some),
+                        verb(some, "was", "were")
                     ),
                 };
                 format!(
@@ -296,8 +298,9 @@ impl Problem {
                 format!("primary {primary} is down: a majority says so and no replica hears it")
             }
             Problem::PrimaryUnreachable { primary, by } => format!(
-                "primary {primary} is unreachable for a majority of managers, but {} hears it",
-                names(by)
+                "primary {primary} is unreachable for a majority of managers, but {} {} it",
+                names(by),
+                verb(by, "hears", "hear")
             ),
             Problem::PrimaryDoubtful { primary, down, voters } => {
                 format!("{down} of {voters} managers do not reach primary {primary}")
@@ -345,6 +348,13 @@ fn left(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120.. => format!("{} min", seconds.div_ceil(60)),
+    }
+}
+
+fn verb<'a>(servers: &[ServerName], of_one: &'a str, of_many: &'a str) -> &'a str {
+    match servers {
+        [] | [_] => of_one,
+        [_, _, ..] => of_many,
     }
 }
 

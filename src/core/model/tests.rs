@@ -122,11 +122,10 @@ fn names_are_listed_as_people_list_them() {
         let by = names.iter().map(|name| ServerName::from(*name)).collect();
         Refusal::StillHeard { by }.sentence()
     };
-    let told =
-        |who| format!("the primary is unreachable for us, but {who} still hears it: not dead");
-    assert_eq!(heard(&[]), told("nobody"));
-    assert_eq!(heard(&["db2"]), told("db2"));
-    assert_eq!(heard(&["db2", "db3", "db4"]), told("db2, db3 and db4"));
+    let told = |who| format!("the primary is unreachable for us, but {who} it: not dead");
+    assert_eq!(heard(&[]), told("nobody still hears"));
+    assert_eq!(heard(&["db2"]), told("db2 still hears"));
+    assert_eq!(heard(&["db2", "db3", "db4"]), told("db2, db3 and db4 still hear"));
 }
 
 #[test]

@@ -28,7 +28,8 @@ const LOCK: Micros = Micros(3_000_000);
 /// Shortest time for a look.
 const LOOK: Micros = Micros(1_000_000);
 
-/// Shortest and longest pause between two looks.
+/// Shortest and longest pause between two looks; in between, the eighth part of the time waited so
+/// far, so that an end is noticed soon for what it took.
 const POLL: (u64, u64) = (2_000, 50_000);
 
 /// Acts in one run after which something is wrong with our own rules.
@@ -95,7 +96,7 @@ async fn pursue<P: Ports>(
     mut session: <P::Mysql as Mysql>::Session,
 ) -> StepOutcome {
     let mut acts = 0;
-    let mut pause = POLL.0;
+    let mut waits_since = ports.clock().now();
     let mut progress = None;
     let mut deadline = ports.clock().now().plus(order.deadline);
     loop {
@@ -120,7 +121,7 @@ async fn pursue<P: Ports>(
                     return broken_act(&action, &error);
                 }
                 acts += 1;
-                pause = POLL.0;
+                waits_since = ports.clock().now();
             }
             Next::Act(action) => {
                 let why =
@@ -132,8 +133,8 @@ async fn pursue<P: Ports>(
                     let why = format!("not met {} after the last movement", order.deadline);
                     return StepOutcome::Failed { why };
                 }
-                ports.clock().sleep(Micros(pause)).await;
-                pause = (pause * 2).min(POLL.1);
+                let waited = ports.clock().now().since(waits_since);
+                ports.clock().sleep(Micros((waited.0 / 8).clamp(POLL.0, POLL.1))).await;
             }
         }
     }

@@ -135,7 +135,7 @@ fn frozen_and_fenced_attempt_elects() {
         ..crate::fixture::election()
     };
     assert_eq!(*election, expected);
-    assert_eq!(steps, stage::recover(&election));
+    assert_eq!(steps, [], "it had applied everything when it was frozen");
     assert_eq!((epoch, at_us), (Epoch(1), Some(Micros(5_000))));
 }
 
@@ -159,19 +159,26 @@ fn candidate_that_lacks_transactions_has_a_donor() {
 }
 
 #[test]
-fn quorum_mode_waits_for_the_fence_only_so_long() {
-    let mut group = freezing();
-    group.meet("stop_receiver", &run(1, 9));
+fn quorum_mode_elects_beside_the_fence_and_waits_for_it_only_so_long_before_it_opens() {
+    let mut group = Group::adopted();
+    group.open();
     let fence = group.steps("fence")[0];
     group.begin(fence);
-    let after = |millis| {
-        let mut view = bereft_view(&group);
+    group.meet("stop_receiver", &run(1, 9));
+    let after = |group: &Group, millis| {
+        let mut view = bereft_view(group);
+        seen(&mut view).observations.insert(name(3), look(3, replica_facts(3, 2, run(1, 9))));
         seen(&mut view).running.insert(fence, NOW);
         seen(&mut view).opened_at = Some(NOW.minus(Millis(millis)));
         short(&next(&view))
     };
-    assert_eq!(after(299), [""; 0]);
-    assert_eq!(after(300), ["propose elect"]);
+    assert_eq!(after(&group, 0), ["propose elect"]);
+    group.elect();
+    group.pass();
+    group.meet("detach", &run(1, 9));
+    group.meet("follow", &run(1, 9));
+    assert_eq!(after(&group, 299), [""; 0]);
+    assert_eq!(after(&group, 300), ["run open_for_writes db2"]);
 }
 
 #[test]
@@ -366,7 +373,7 @@ fn unfinished_fence_is_tried_on_past_the_freeze() {
     let mut group = freezing();
     group.meet("stop_receiver", &run(1, 9));
     let election = election();
-    let steps = stage::recover(&election);
+    let steps = stage::recover(&election, &GtidSet::empty());
     let (cluster, epoch, election) = ("app1".into(), Epoch(1), Box::new(election));
     let elect = Command::Elect { cluster, epoch, election, steps, at_us: None };
     assert!(matches!(group.apply(elect), Reply::Opened { .. }));
