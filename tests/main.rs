@@ -5,9 +5,13 @@
 
 mod cases {
     mod adapters;
+    mod addresses;
     mod failover;
     mod leader;
+    mod local;
+    mod mistakes;
     mod operator;
     mod returning;
+    mod secrets;
     mod stand;
 }

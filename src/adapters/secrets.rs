@@ -31,7 +31,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum SecretsError {
     /// The file or a credential cannot be read.
-    #[error("read secrets file {}: {cause}", path.display())]
+    #[error("secrets file {}: {}", path.display(), unread(cause))]
     Read {
         /// Which.
         path: PathBuf,
@@ -59,6 +59,15 @@ pub enum SecretsError {
         /// What the parser wanted.
         why: String,
     },
+}
+
+/// Why a file was not read.
+fn unread(cause: &io::Error) -> String {
+    match cause.kind() {
+        io::ErrorKind::NotFound => "there is no such file".into(),
+        io::ErrorKind::PermissionDenied => "it may not be read by this user".into(),
+        _ => format!("it cannot be read: {cause}"),
+    }
 }
 
 /// How to log in to hosts.

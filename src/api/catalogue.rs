@@ -108,7 +108,7 @@ fn refusal_cause(refusal: &Refusal) -> &'static str {
         }
         Refusal::NoFence { .. } => {
             "mode fenced promotes only once the old primary is known to take no writes: its \
-             host was not reached over SSH, or SSH is not defined for it"
+             host cannot be logged in to over SSH, does not answer, or has no SSH defined"
         }
         Refusal::NoCandidate { .. } => {
             "each server has a reason against it: promotion rule, unreachable, errant \
@@ -169,6 +169,10 @@ pub fn problem_remedy(problem: &Problem) -> &'static str {
         Problem::ServerUnreachable { .. } => {
             "start it, or repair the route, the account or the password"
         }
+        Problem::HostUnreachable { .. } => {
+            "do what the sentence says: the key and the known_hosts file are those of [ssh] in the \
+             secrets file of each manager"
+        }
         Problem::Former { .. } => {
             "start it, if it does not run (a fence masks its unit: systemctl unmask --runtime \
              UNIT); it rejoins by itself if it is clean and policy rejoin = true; else rebuild it"
@@ -214,6 +218,10 @@ fn problem_cause(problem: &Problem) -> &'static str {
         }
         Problem::ServerUnreachable { .. } => {
             "mysqld does not run there, the network is cut, or the login is refused"
+        }
+        Problem::HostUnreachable { .. } => {
+            "the leading manager has no SSH session to the host: sshd does not answer, the host's \
+             key is not known, or the login is refused"
         }
         Problem::Former { .. } => {
             "it was replaced, and is read-only and no acker until its transactions are known to \
@@ -270,6 +278,7 @@ fn problems() -> Vec<Problem> {
         Problem::LastAckerLost { primary: primary(), waiting: 12 },
         Problem::ReplicaBroken { server: "db2".into(), why: "the applier is stopped".into() },
         Problem::ServerUnreachable { server: "db2".into(), why: "connection refused".into() },
+        Problem::HostUnreachable { server: "db1".into(), why: "SSH to it timed out".into() },
         Problem::Former { server: "db1".into() },
         Problem::Errant { server: "db2".into(), gtids: "UUID:7-9".into() },
         Problem::WrongIdentity {

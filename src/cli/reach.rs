@@ -102,7 +102,21 @@ impl Managers {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        self.ask_for(question, |_| true).await
+    }
+
+    /// As [`Managers::ask`]; goes on asking until an answer is good, and makes do with the first
+    /// one if none is.
+    pub(super) async fn ask_for<T, F>(
+        &self,
+        question: impl Fn(AdminClient<Channel>) -> F,
+        is_good: impl Fn(&T) -> bool,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let mut troubles = Vec::new();
+        let mut poor = None;
         for address in &self.addresses {
             let there = match client::connect(address, self.tls.as_ref()).await {
                 Ok(there) => there,
@@ -112,7 +126,13 @@ impl Managers {
                 }
             };
             match tokio::time::timeout(ANSWER, question(there)).await {
-                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Ok(answer)) => {
+                    let answer = answer.into_inner();
+                    if is_good(&answer) {
+                        return Ok(answer);
+                    }
+                    poor.get_or_insert(answer);
+                }
                 Ok(Err(status)) if is_lost(&status) => {
                     troubles.push(format!("manager at {address}: it broke the connection off"));
                 }
@@ -121,7 +141,7 @@ impl Managers {
                     .push(format!("manager at {address}: no answer within {} s", ANSWER.as_secs())),
             }
         }
-        Err(nobody(&troubles))
+        poor.ok_or_else(|| nobody(&troubles))
     }
 
     /// A manager that said hello, for something that must be said once only.

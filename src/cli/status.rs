@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal, stdout};
 
+use tonic::transport::Channel;
+
 use super::{
     Done, Failure, Output,
     print::{self, Paint},
@@ -9,7 +11,7 @@ use super::{
 };
 use crate::api::{
     document::{Health, StatusDocument},
-    pb::{Document, StatusRequest},
+    pb::{Document, StatusRequest, admin_client::AdminClient},
 };
 
 /// Show the managers, the clusters, and what would happen now
@@ -71,12 +73,14 @@ pub(super) async fn run(reach: &Reach, args: Args) -> Done {
 async fn look(managers: &Managers, args: &Args) -> Result<Document, Failure> {
     let cluster = args.cluster.clone().unwrap_or_default();
     let ask = StatusRequest { caller: caller(), cluster };
-    managers
-        .ask(|mut there| {
-            let ask = ask.clone();
-            async move { there.status(ask).await }
-        })
-        .await
+    let question = |mut there: AdminClient<Channel>| {
+        let ask = ask.clone();
+        async move { there.status(ask).await }
+    };
+    // One that is cut off from the leader sees only its own part; another may see all.
+    let is_whole =
+        |document: &Document| read::<StatusDocument>(document).is_ok_and(|seen| seen.is_complete);
+    managers.ask_for(question, is_whole).await
 }
 
 fn show(document: &Document, output: Output) -> Done {

@@ -24,8 +24,8 @@ use super::{
     form::{FormError, Forming},
     group::GroupId,
     network::Peers,
-    service::{RaftServer, Service},
-    status::Status,
+    service::{Heard, RaftServer, Service},
+    status::{Role, Status},
     store::{self, StoreError, record, sled::SledStore},
     types::{Command, ENTRIES_PER_MESSAGE, MemberNode, Metrics, Raft, Reply, State, TypeConfig},
 };
@@ -71,6 +71,10 @@ impl Default for Compaction {
         Self { snapshot_after: 1000, keep: 200 }
     }
 }
+
+/// A follower that has not heard its leader for so long, and then for an election, knows none: as
+/// nobody can be elected without a majority, it may go on waiting for ever.
+const FORSAKEN: Duration = Duration::from_secs(1);
 
 /// What a manager needs to know to take part.
 #[derive(Clone, Debug)]
@@ -195,6 +199,7 @@ struct Inner {
     state: watch::Receiver<Arc<State>>,
     timings: Timings,
     fatal: Fatal,
+    heard: Heard,
     watcher: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -235,6 +240,7 @@ impl Node {
             state,
             timings,
             fatal,
+            heard: Heard::new(),
             watcher,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -243,10 +249,11 @@ impl Node {
     /// The service that the other managers call.
     #[must_use]
     pub fn service(&self) -> RaftServer {
-        let Inner { id, raft, log, forming, fatal, .. } = &*self.inner;
+        let Inner { id, raft, log, forming, fatal, heard, .. } = &*self.inner;
         let refused = Mutex::default();
         let (raft, log, forming) = (raft.clone(), log.clone(), forming.clone());
-        Service { me: *id, raft, log, forming, fatal: fatal.clone(), refused }.into_server()
+        let (fatal, heard) = (fatal.clone(), heard.clone());
+        Service { me: *id, raft, log, forming, fatal, heard, refused }.into_server()
     }
 
     /// This manager's id.
@@ -273,6 +280,17 @@ impl Node {
         self.inner.leadership.clone()
     }
 
+    /// Who leads, unless that is somebody who has been silent for long.
+    #[must_use]
+    pub fn leader(&self) -> Option<Leader> {
+        let known = self.inner.leadership.borrow().clone();
+        known.leader.filter(|_| known.is_me || !self.is_forsaken())
+    }
+
+    fn is_forsaken(&self) -> bool {
+        self.inner.heard.age() > FORSAKEN + self.inner.timings.election_max
+    }
+
     /// What is agreed, and a notice of each change.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<Arc<State>> {
@@ -285,7 +303,9 @@ impl Node {
         let inner = &*self.inner;
         let metrics = metrics(&inner.raft);
         let fatal = inner.fatal.reason().map(|reason| reason.to_string());
-        Status::new(&metrics, self.group(), inner.peers.refusals(), fatal)
+        let status = Status::new(&metrics, self.group(), inner.peers.refusals(), fatal);
+        let is_known = status.role == Role::Leader || !self.is_forsaken();
+        Status { leader: status.leader.filter(|_| is_known), ..status }
     }
 
     /// Agrees on a command; answers when a majority holds it durably and it is applied here.

@@ -8,7 +8,7 @@ use std::{
     fmt::Display,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -73,6 +73,7 @@ pub struct Service {
     pub(super) log: SledStore,
     pub(super) forming: Arc<Forming>,
     pub(super) fatal: Fatal,
+    pub(super) heard: Heard,
     /// Why each caller was refused last: logged when it changes, not at every call.
     pub(super) refused: Mutex<BTreeMap<u64, String>>,
 }
@@ -156,6 +157,26 @@ impl Service {
     }
 }
 
+/// When this manager last heard from a leader. Cheap to clone.
+#[derive(Clone)]
+pub struct Heard(Arc<Mutex<Instant>>);
+
+impl Heard {
+    /// Counts from now.
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn now(&self) {
+        *self.0.lock().expect("no panic while held") = Instant::now();
+    }
+
+    /// How long ago that was.
+    pub fn age(&self) -> Duration {
+        self.0.lock().expect("no panic while held").elapsed()
+    }
+}
+
 fn refuse(why: impl Display) -> Status {
     Status::failed_precondition(why.to_string())
 }
@@ -169,7 +190,9 @@ fn answer<T: Serialize, E: Display>(result: Result<T, E>) -> Result<Response<Ans
 #[tonic::async_trait]
 impl raft_server::Raft for Service {
     async fn append(&self, request: Request<Packet>) -> Result<Response<Answer>, Status> {
-        answer(self.raft.append_entries(self.open(request.get_ref())?).await)
+        let message = self.open(request.get_ref())?;
+        self.heard.now();
+        answer(self.raft.append_entries(message).await)
     }
 
     async fn vote(&self, request: Request<Packet>) -> Result<Response<Answer>, Status> {
@@ -191,6 +214,7 @@ impl raft_server::Raft for Service {
         let mut packets = request.into_inner();
         let head = packets.message().await?.ok_or_else(|| refuse("an empty snapshot"))?;
         let (vote, meta): (Vote, SnapshotMeta) = self.open(&head)?;
+        self.heard.now();
         let mut state = vec![];
         while let Some(packet) = packets.message().await? {
             self.admit(&packet)?;

@@ -50,7 +50,7 @@ impl Desk for Office {
     }
 
     fn leader(&self) -> Option<Leader> {
-        self.node.leadership().borrow().leader.clone()
+        self.node.leader()
     }
 
     fn me(&self) -> u64 {

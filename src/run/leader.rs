@@ -249,16 +249,18 @@ impl Loop {
     }
 
     /// Ends steps that are no longer in the record: their attempt is over, or their chore was
-    /// replaced. A fence that still waits for a dead host must not strike when it comes back.
+    /// replaced. A fence that still waits for a dead host must not strike when it comes back. One
+    /// that has acted is left to say so: a chore leaves the record with its end.
     fn end_stray_steps(&mut self, group: &GroupState) {
         let live = &self.live;
         self.steps.retain(|(cluster, id), handle| {
             let is_wanted = group.clusters.get(cluster).is_some_and(|c| c.step(*id).is_some());
-            if !is_wanted {
+            let is_kept = is_wanted || live.has_acted(cluster, *id);
+            if !is_kept {
                 handle.abort();
                 live.step_ended(cluster, *id, SystemClock.now());
             }
-            is_wanted
+            is_kept
         });
     }
 }

@@ -71,6 +71,8 @@ struct Seen {
     alarmed_at: Option<Mono>,
     /// Who waits for the answer to the wish in the view.
     wisher: Option<mpsc::UnboundedSender<String>>,
+    /// Steps that have acted and only wait for their end to be agreed.
+    acted: BTreeSet<StepId>,
     /// Epoch, progress and openness of the agreed record when last seen.
     record: Option<(u64, usize, bool)>,
 }
@@ -88,6 +90,7 @@ impl Seen {
             alarm: watch::Sender::new(0),
             alarmed_at: None,
             wisher: None,
+            acted: BTreeSet::new(),
             record: None,
         }
     }
@@ -271,6 +274,13 @@ impl Live {
         });
     }
 
+    /// Whether this manager is logged in to a server's host now, or why not.
+    pub fn saw_host(&self, cluster: &ClusterName, server: &ServerName, login: Result<(), String>) {
+        self.with(cluster, |seen| {
+            seen.view.logins.insert(server.clone(), login);
+        });
+    }
+
     /// This manager's answer to a question.
     pub fn ballot(
         &self,
@@ -382,10 +392,24 @@ impl Live {
         });
     }
 
+    /// A step will act no more: its end is being recorded.
+    pub fn step_acted(&self, cluster: &ClusterName, step: StepId) {
+        self.with(cluster, |seen| {
+            seen.acted.insert(step);
+        });
+    }
+
+    /// Whether a step only waits for its end to be recorded.
+    pub fn has_acted(&self, cluster: &ClusterName, step: StepId) -> bool {
+        let inner = self.inner.lock().expect("no panic while held");
+        inner.clusters.get(cluster).is_some_and(|seen| seen.acted.contains(&step))
+    }
+
     /// A step ended on this leader.
     pub fn step_ended(&self, cluster: &ClusterName, step: StepId, now: Mono) {
         self.with(cluster, |seen| {
             seen.view.running.remove(&step);
+            seen.acted.remove(&step);
             seen.view.ended.insert(step, now);
             while seen.view.ended.len() > ENDED {
                 seen.view.ended.pop_first();

@@ -82,7 +82,7 @@ pub async fn manager(config: ManagerConfig) -> anyhow::Result<()> {
     let probes = probe::Supervisor { live: live.clone(), mysql, booths, me: ManagerId(node.id()) };
     let leader = tokio::spawn(leader.run(stop.clone()));
     let probes = tokio::spawn(probes.run(node.state(), stop.clone()));
-    let warmer = tokio::spawn(warm(remote, node.clone(), stop.clone()));
+    let warmer = tokio::spawn(warm(remote, node.clone(), live.clone(), stop.clone()));
     let pulse = tokio::spawn(pulse(live.clone(), stop.clone()));
 
     let desk = Arc::new(desk::Office::new(node.clone(), live.clone()));
@@ -138,8 +138,9 @@ async fn pulse(live: live::Live, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Keeps sessions to the hosts open, so that a failover finds them open.
-async fn warm(remote: Arc<SshPort>, node: Node, mut stop: watch::Receiver<bool>) {
+/// Keeps sessions to the hosts open, so that a failover finds them open, and tells in advance where
+/// it would not.
+async fn warm(remote: Arc<SshPort>, node: Node, live: live::Live, mut stop: watch::Receiver<bool>) {
     let mut warming = JoinSet::new();
     loop {
         let group = node.state().borrow().clone();
@@ -147,12 +148,15 @@ async fn warm(remote: Arc<SshPort>, node: Node, mut stop: watch::Receiver<bool>)
             for server in &cluster.definition.servers {
                 let at = conclave_core::decide::view::place(cluster, &server.name);
                 if let Some(at) = at.filter(|at| at.server.ssh.is_some()) {
-                    let remote = remote.clone();
+                    let (remote, live) = (remote.clone(), live.clone());
                     warming.spawn(async move {
                         let deadline = SystemClock.now().plus(WARM);
-                        if let Err(error) = remote.warm(&at, deadline).await {
-                            tracing::debug!(server = %at.server.name, %error, "no ssh session");
+                        let login = remote.warm(&at, deadline).await;
+                        let login = login.map_err(|error| error.to_string());
+                        if let Err(error) = &login {
+                            tracing::debug!(server = %at.server.name, error, "no ssh session");
                         }
+                        live.saw_host(&at.cluster, &at.server.name, login);
                     });
                 }
             }

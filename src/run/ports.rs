@@ -18,10 +18,14 @@ use crate::{
 #[derive(Clone)]
 pub struct Log {
     node: Node,
+    live: Live,
 }
 
 impl Consensus for Log {
     async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
+        if let Command::EndStep { cluster, step, .. } = &command {
+            self.live.step_acted(cluster, *step);
+        }
         propose(&self.node, command).await
     }
 }
@@ -56,7 +60,7 @@ pub struct World {
 impl World {
     /// Bundles the adapters.
     pub fn new(mysql: Arc<MysqlPort>, remote: Arc<SshPort>, node: Node, live: Live) -> Self {
-        Self { mysql, remote, log: Log { node }, live }
+        Self { mysql, remote, log: Log { node, live: live.clone() }, live }
     }
 }
 

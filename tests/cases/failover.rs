@@ -2,12 +2,30 @@
 
 use std::time::Duration;
 
+use conclave_lab::Lab;
+
 use super::stand::{self, SOON};
 
 #[test]
 fn killed_primary_is_replaced_and_no_acknowledged_write_is_lost() {
+    killed_primary_is_replaced(&[]);
+}
+
+#[test]
+fn killed_primary_is_replaced_where_pings_connect_only() {
+    killed_primary_is_replaced(&["ping = \"connect\""]);
+}
+
+#[test]
+fn killed_primary_is_replaced_where_pings_insert() {
+    let lab = killed_primary_is_replaced(&["ping = \"insert\""]);
+    let rows = lab.host("db2").unwrap().sql_value("SELECT COUNT(*) FROM conclave.ping");
+    assert_eq!(rows.unwrap(), "3", "one row of each manager");
+}
+
+fn killed_primary_is_replaced(policy: &[&str]) -> Lab {
     let lab = stand::lab();
-    let group = stand::group(&lab, &[]);
+    let group = stand::group(&lab, policy);
     let mut writer = stand::writer(&lab);
     let at = stand::now();
     lab.host("db1").unwrap().kill_mysqld().unwrap();
@@ -20,6 +38,8 @@ fn killed_primary_is_replaced_and_no_acknowledged_write_is_lost() {
     assert_eq!(source, lab.host(&primary).unwrap().ip().to_string());
     let report = group.expect("m2", &["report", "app1"]).unwrap();
     assert!(report.contains("primary_down") || report.contains("down"), "{report}");
+    drop(group);
+    lab
 }
 
 #[test]

@@ -18,7 +18,33 @@ fn primary_restarted_before_the_verdict_is_reopened_for_writes() {
     stand::writes_again(&mut writer, at);
     let healthy = group.wait_healthy(SOON).expect("healthy again");
     assert_eq!((healthy["primary"].as_str(), healthy["epoch"].as_u64()), (Some("db1"), Some(0)));
+    assert_eq!(stand::writable(&lab), ["db1"]);
     stand::nothing_lost(&lab, writer, "db1");
+}
+
+#[test]
+fn primary_restarted_before_the_verdict_is_failed_over_where_the_policy_says_so() {
+    let lab = stand::lab();
+    let policy = ["refusals = 100", "doubt_interval_ms = 1000", "silence_ms = 60000"];
+    let policy = [&policy[..], &["primary_restarted = \"failover\""]].concat();
+    let group = stand::group(&lab, &policy);
+    let mut writer = stand::writer(&lab);
+    let db1 = lab.host("db1").unwrap();
+    db1.restart_after(Some(Duration::from_millis(500))).unwrap();
+    let at = stand::now();
+    db1.kill_mysqld().unwrap();
+    stand::writes_again(&mut writer, at);
+    let primary = stand::new_primary(&group, "db1");
+    let back = group
+        .wait_cluster("waiting for db1 to be judged", SOON, |cluster| {
+            ["replica", "quarantined"].contains(&&*stand::role(cluster, "db1"))
+        })
+        .unwrap();
+    assert_eq!(back["epoch"], 1, "one failover");
+    assert_eq!(stand::writable(&lab), [&*primary]);
+    let report = group.expect("m1", &["report", "app1-1"]).unwrap();
+    assert!(report.contains("restarted"), "{report}");
+    stand::nothing_lost(&lab, writer, &primary);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! What most cases begin with: a lab, a group that looks after it, and a client that writes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use conclave_lab::{
-    Group, GroupSpec, History, Lab, LabSpec, Writer, WriterSpec, lost_acked, now_us,
+    Group, GroupSpec, History, Host, Lab, LabSpec, Writer, WriterSpec, lost_acked, now_us,
 };
 use serde_json::Value;
 
@@ -22,8 +22,14 @@ pub fn spec() -> GroupSpec {
 
 /// The group in the defaults, but with further lines of policy.
 pub fn group<'a>(lab: &'a Lab, policy: &[&str]) -> Group<'a> {
+    group_in(lab, "quorum", policy)
+}
+
+/// The group in this mode, with further lines of policy.
+pub fn group_in<'a>(lab: &'a Lab, mode: &str, policy: &[&str]) -> Group<'a> {
     let policy = policy.iter().map(|line| (*line).to_owned()).collect();
-    Group::start_all(lab, GroupSpec { policy, ..spec() }).expect("start the group")
+    let spec = GroupSpec { mode: mode.into(), policy, ..spec() };
+    Group::start_all(lab, spec).expect("start the group")
 }
 
 /// A client that writes through the address, and has written.
@@ -79,6 +85,22 @@ pub fn role(cluster: &Value, server: &str) -> String {
     let servers = cluster["servers"].as_array().into_iter().flatten();
     let mut named = servers.filter(|found| found["name"] == server);
     named.next().and_then(|found| found["role"].as_str()).unwrap_or_default().to_owned()
+}
+
+/// The servers that take writes, by their own word.
+pub fn writable(lab: &Lab) -> Vec<String> {
+    let is_writable =
+        |server: &Host| server.sql_value("SELECT @@global.read_only").expect("ask it") == "0";
+    lab.servers().iter().filter(|server| is_writable(server)).map(Host::name).collect()
+}
+
+/// Waits until `is_so`.
+pub fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + SOON;
+    while !is_so() {
+        assert!(Instant::now() < until, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// The machine's monotonic clock.

@@ -99,8 +99,9 @@ fn warnings(
     let mut critical: Vec<String> = raft.fatal.clone().into_iter().collect();
     if raft.leader.is_none() {
         critical.push(format!(
-            "no leader: fewer than {quorum} of {} managers are up and reach each other; nothing \
-             can be decided or changed",
+            "no quorum: manager {} hears no leader; {quorum} of {} managers have to be up and \
+             reach each other, and until then nothing can be decided or changed",
+            raft.id,
             voters().count()
         ));
     } else if heard < quorum {

@@ -136,9 +136,9 @@ pub fn feasible(
     fault: Fault,
     wish: Option<&Wish>,
 ) -> Vec<Refusal> {
-    let Some(regime) = cluster.regime() else {
+    if cluster.regime().is_none() {
         return vec![Refusal::NoPrimary { why: "none was adopted yet".into() }];
-    };
+    }
     let mut out = Vec::new();
     let mut reached = seen.reached(view.now, FRESH);
     reached.retain(|name| !cluster.is_primary(name));
@@ -148,7 +148,7 @@ pub fn feasible(
         .collect();
     match cluster.definition.mode {
         Mode::Quorum => out.extend(coverage_refusals(cluster, seen, &reached, &received)),
-        Mode::Fenced => out.extend(fence_refusal(cluster, &regime.primary, fault, wish)),
+        Mode::Fenced => out.extend(fence_refusal(cluster, seen, fault, wish)),
         Mode::BestEffort => {}
     }
     let wanted = wish.and_then(|wish| wish.wanted.as_ref());
@@ -203,16 +203,20 @@ fn coverage_refusals(
 
 fn fence_refusal(
     cluster: &ClusterState,
-    primary: &ServerName,
+    seen: &ClusterView,
     fault: Fault,
     wish: Option<&Wish>,
 ) -> Option<Refusal> {
     if wish.is_some_and(|wish| wish.asserted_dead) {
         return None;
     }
+    let primary = cluster.primary()?;
     let has_ssh = cluster.definition.server(primary).is_some_and(|server| server.ssh.is_some());
     let why = match (fault, has_ssh) {
-        (Fault::Process, true) => return None,
+        (Fault::Process, true) => match seen.logins.get(primary) {
+            Some(Err(why)) => why,
+            Some(Ok(())) | None => return None,
+        },
         (Fault::Process, false) => "the definition names no ssh login for it",
         (Fault::Host, _) => "a host that does not answer cannot be seen dead over ssh",
     };

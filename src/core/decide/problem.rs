@@ -138,6 +138,9 @@ fn of_server(
         out.push(Problem::ServerUnreachable { server: name.clone(), why });
         return out;
     };
+    if let Some(Err(why)) = seen.logins.get(name) {
+        out.push(Problem::HostUnreachable { server: name.clone(), why: why.clone() });
+    }
     if let Some(wanted) = upkeep::known_uuid(cluster, name).filter(|uuid| *uuid != facts.uuid) {
         out.push(Problem::WrongIdentity {
             server: name.clone(),

@@ -443,6 +443,7 @@ fn step_order(
         revoked: revoked.map(|regime| regime.primary.clone()).collect(),
         deadline: cluster.definition.policy.step_deadline_ms.into(),
         opened_at: seen.opened_at,
+        is_chore: cluster.chores.get(&step.target).is_some_and(|chore| chore.id == step.id),
     };
     Some(Move::Run { order: Box::new(order) })
 }

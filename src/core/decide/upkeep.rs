@@ -142,6 +142,10 @@ fn wanted(
     server: &ServerName,
 ) -> Option<Wanted> {
     let facts = seen.facts(server, view.now, FRESH)?;
+    let looked = seen.observations.get(server)?.at;
+    if seen.ended.values().any(|ended| looked < *ended) {
+        return None; // a step may have changed what the look saw
+    }
     let member = cluster.members.get(server)?;
     if member.uuid.as_ref().is_some_and(|uuid| *uuid != facts.uuid) {
         return None; // another server behind this address: a person must look

@@ -62,6 +62,8 @@ pub struct ClusterView {
     pub seen_writable: Option<Mono>,
     /// Which server (by uuid) answers at each address, or why nobody does; missing: not looked.
     pub vips: BTreeMap<String, Result<String, String>>,
+    /// Whether this manager is logged in to each server's host, or why not; missing: not tried yet.
+    pub logins: BTreeMap<ServerName, Result<(), String>>,
 }
 
 /// What one tick looks at.
@@ -106,6 +108,8 @@ pub struct StepOrder {
     pub deadline: Micros,
     /// When this leader saw the attempt open.
     pub opened_at: Option<Mono>,
+    /// It belongs to no attempt: nothing waits for it, and nothing was fenced before it.
+    pub is_chore: bool,
 }
 
 /// What is to be done; performed by `run`, in one `match`.

@@ -28,7 +28,8 @@ pub enum Refusal {
     NoCoverage {
         /// Ackers that are evidence.
         reached: Vec<ServerName>,
-        /// Ackers that answer, but restarted since they were last seen to lack nothing.
+        /// Ackers that answer, but were not seen to lack nothing since they, or the managers,
+        /// started.
         restarted: Vec<ServerName>,
         ackers: usize,
         acks: u32,
@@ -230,6 +231,8 @@ pub enum Problem {
     ReplicaBroken { server: ServerName, why: String },
     /// A server cannot be reached.
     ServerUnreachable { server: ServerName, why: String },
+    /// Its host cannot be logged in to: it cannot be fenced, nor take an address.
+    HostUnreachable { server: ServerName, why: String },
     /// A former primary waits for readmission.
     Former { server: ServerName },
     /// A server has transactions that the primary lacks.
@@ -256,6 +259,7 @@ impl Problem {
             Problem::LastAckerLost { .. } => "problem.last_acker_lost",
             Problem::ReplicaBroken { .. } => "problem.replica_broken",
             Problem::ServerUnreachable { .. } => "problem.server_unreachable",
+            Problem::HostUnreachable { .. } => "problem.host_unreachable",
             Problem::Former { .. } => "problem.former",
             Problem::Errant { .. } => "problem.errant",
             Problem::WrongIdentity { .. } => "problem.wrong_identity",
@@ -278,6 +282,7 @@ impl Problem {
             Problem::PrimaryDoubtful { .. }
             | Problem::ReplicaBroken { .. }
             | Problem::ServerUnreachable { .. }
+            | Problem::HostUnreachable { .. }
             | Problem::Former { .. }
             | Problem::Errant { .. }
             | Problem::Requirement { .. }
@@ -314,7 +319,10 @@ impl Problem {
             ),
             Problem::ReplicaBroken { server, why } => format!("replica {server}: {why}"),
             Problem::ServerUnreachable { server, why } => {
-                format!("server {server} cannot be reached: {why}")
+                format!("server {server} cannot be watched: {why}")
+            }
+            Problem::HostUnreachable { server, why } => {
+                format!("{server} could not be fenced, nor be given an address: {why}")
             }
             Problem::Former { server } => {
                 format!("former primary {server} is not part of the cluster yet")

@@ -53,6 +53,7 @@ fn problems() -> Vec<Problem> {
         Problem::Errant { server: server(), gtids: "x:1".into() },
         Problem::WrongIdentity { server: server(), wanted: "a".into(), found: "b".into() },
         Problem::Requirement { server: server(), what: why() },
+        Problem::HostUnreachable { server: "db1".into(), why: why() },
         Problem::VipMisplaced { vip: "10.0.0.100".into(), why: why() },
     ]
 }

@@ -35,6 +35,9 @@ const POLL: (u64, u64) = (2_000, 50_000);
 /// Acts in one run after which something is wrong with our own rules.
 const ACTS: usize = 20;
 
+/// Longest wait for a host that is to let go of an address.
+const RELEASE: Micros = Micros(1_000_000);
+
 /// What became of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -186,8 +189,8 @@ async fn run_remote<P: Ports>(ports: &P, order: &StepOrder, began: Mono) -> End 
     if let Err(error) = begin(ports, order).await {
         return End::NotBegun(error);
     }
-    let deadline = began.plus(order.deadline);
-    let mut text = String::new();
+    let mut text = release(ports, order).await;
+    let deadline = ports.clock().now().plus(order.deadline);
     let mut outcome = None;
     for command in remote_commands(order) {
         match ports.remote().run(&order.place, order.token, &command, deadline).await {
@@ -205,6 +208,22 @@ async fn run_remote<P: Ports>(ports: &P, order: &StepOrder, began: Mono) -> End 
     }
     let done = || StepOutcome::Done { evidence: StepEvidence::Host { text: bounded(&text) } };
     end(ports, order, began, outcome.unwrap_or_else(done)).await
+}
+
+/// Outside attempts, every other host lets go of an address before it is taken: a host whose mysqld
+/// is dead goes on answering for it. Where that fails, the announcement has to do.
+async fn release<P: Ports>(ports: &P, order: &StepOrder) -> String {
+    let mut text = String::new();
+    let StepKind::TakeVip { vip } = &order.record.goal else { return text };
+    let others = order.others.values().filter(|place| order.is_chore && place.server.ssh.is_some());
+    for place in others {
+        let command = RemoteCommand::DropVip { vip: vip.clone() };
+        let soon = ports.clock().now().plus(RELEASE);
+        let said = ports.remote().run(place, order.token, &command, soon).await;
+        let said = said.unwrap_or_else(|error| error.to_string());
+        text.push_str(&format!("{}: {}\n", place.server.name, said.trim()));
+    }
+    text
 }
 
 fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {

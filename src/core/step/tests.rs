@@ -27,6 +27,7 @@ fn order(target: u64, goal: StepKind) -> StepOrder {
         revoked: names(&[1]),
         deadline: Micros(10_000_000),
         opened_at: None,
+        is_chore: false,
     }
 }
 

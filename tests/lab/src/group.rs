@@ -283,6 +283,15 @@ impl<'a> Group<'a> {
         self.cli_at(host, &addresses.join(","), args)
     }
 
+    /// Runs the command line on a manager's host and asks that manager only.
+    ///
+    /// # Errors
+    /// As [`Group::cli`].
+    pub fn cli_of(&self, manager: &str, args: &[&str]) -> Result<Output> {
+        let address = format!("{}:{PORT}", self.lab.host(manager)?.ip());
+        self.cli_at(manager, &address, args)
+    }
+
     /// As [`Group::cli`], asking these managers.
     ///
     /// # Errors
@@ -327,7 +336,19 @@ impl<'a> Group<'a> {
     /// # Errors
     /// None answers, or what it says is no JSON.
     pub fn status(&self) -> Result<Value> {
-        let output = self.cli("client", &["status", "-o", "json"])?;
+        self.status_of(&self.names())
+    }
+
+    /// As [`Group::status`], asking these managers only.
+    ///
+    /// # Errors
+    /// As [`Group::status`].
+    pub fn status_of(&self, managers: &[String]) -> Result<Value> {
+        let mut addresses = Vec::new();
+        for name in managers {
+            addresses.push(format!("{}:{PORT}", self.lab.host(name)?.ip()));
+        }
+        let output = self.cli_at("client", &addresses.join(","), &["status", "-o", "json"])?;
         let text = String::from_utf8_lossy(&output.stdout);
         serde_json::from_str(&text).map_err(|error| Error::Malformed {
             what: "read conclave status -o json".into(),
@@ -388,8 +409,9 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Waits until the cluster has a primary, no open attempt, no problem at all, and a group that
-    /// has seen its replicas lack nothing.
+    /// Waits until the cluster has a primary, no open attempt and no problem at all, and the death
+    /// of the primary's process would be answered by a failover: right after a start the managers
+    /// have not yet seen the replicas lack nothing, and vouch for none.
     ///
     /// # Errors
     /// As [`Group::wait_cluster`].
@@ -398,7 +420,7 @@ impl<'a> Group<'a> {
             cluster["primary"].is_string()
                 && cluster["attempt"].is_null()
                 && cluster["problems"].as_array().is_some_and(Vec::is_empty)
-                && !forecasts(cluster, "gate.no_coverage")
+                && is_ready(cluster)
         })
     }
 
@@ -437,11 +459,12 @@ impl Drop for Group<'_> {
     }
 }
 
-/// Whether the group would refuse a failover for that reason.
-fn forecasts(cluster: &Value, code: &str) -> bool {
-    let forecasts = cluster["forecasts"].as_array().into_iter().flatten();
-    let mut refusals = forecasts.filter_map(|one| one["refusals"].as_array()).flatten();
-    refusals.any(|refusal| refusal["code"] == code)
+/// Whether nothing but an operator's own rule stands against a failover from a dead process.
+fn is_ready(cluster: &Value) -> bool {
+    let rules = ["gate.paused", "gate.not_automatic", "gate.last_failover_interval"];
+    let is_rule = |refusal: &Value| rules.iter().any(|rule| refusal["code"] == *rule);
+    let refusals = cluster["forecasts"][0]["refusals"].as_array();
+    refusals.is_some_and(|refusals| refusals.iter().all(is_rule))
 }
 
 fn write_private(path: &Path, text: &str) -> Result<()> {

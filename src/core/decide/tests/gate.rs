@@ -210,6 +210,16 @@ fn no_fence_without_a_login_in_fenced_mode() {
 }
 
 #[test]
+fn no_fence_by_a_login_that_fails_in_fenced_mode() {
+    let mut view = bereft_view(&group_in(Mode::Fenced));
+    let why = "known_hosts knows no key of that host".to_owned();
+    seen(&mut view).logins.insert(name(1), Err(why.clone()));
+    assert_eq!(all(&view), [Refusal::NoFence { server: name(1), why }]);
+    seen(&mut view).logins.insert(name(1), Ok(()));
+    assert_eq!(all(&view), []);
+}
+
+#[test]
 fn lost_host_is_no_fence_in_fenced_mode_and_no_matter_in_the_others() {
     let why = "a host that does not answer cannot be seen dead over ssh".into();
     let no_fence = Refusal::NoFence { server: name(1), why };

@@ -208,6 +208,17 @@ fn misplaced_address() {
 }
 
 #[test]
+fn host_without_a_login_is_told_unless_its_server_is_away_as_well() {
+    let mut view = view(&Group::adopted(), healthy());
+    let why = "known_hosts knows no key of that host".to_owned();
+    seen(&mut view).logins.insert(name(2), Err(why.clone()));
+    assert_eq!(all(&view), [Problem::HostUnreachable { server: name(2), why }]);
+    seen(&mut view).observations.insert(name(2), no_look(2));
+    let codes: Vec<_> = all(&view).iter().map(Problem::code).collect();
+    assert_eq!(codes, ["problem.server_unreachable"]);
+}
+
+#[test]
 fn worst_problems_come_first() {
     let mut view = view(&Group::adopted(), healthy());
     seen(&mut view).observations.insert(name(2), no_look(2));

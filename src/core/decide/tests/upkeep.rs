@@ -55,6 +55,18 @@ fn booted(server: u64) -> ServerFacts {
 }
 
 #[test]
+fn look_from_before_the_end_of_a_step_plans_nothing() {
+    let mut view = view_with(&Group::adopted(), look(3, booted(3)));
+    assert_eq!(moves(&view), ["plan follow db3"]);
+    let step = crate::model::StepId { epoch: crate::model::Epoch(0), seq: 1 };
+    let looked = seen(&mut view).observations[&name(3)].at;
+    seen(&mut view).ended.insert(step, looked.plus(Micros(1)));
+    assert_eq!(moves(&view), [""; 0]);
+    seen(&mut view).ended.insert(step, looked);
+    assert_eq!(moves(&view), ["plan follow db3"]);
+}
+
+#[test]
 fn healthy_cluster_needs_nothing() {
     assert_eq!(moves(&view(&Group::adopted(), healthy())), [""; 0]);
 }
