@@ -1,21 +1,19 @@
 //! What time is it? One monotonic clock for the whole process.
 
-use std::{
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
+use std::{sync::OnceLock, time::Duration};
 
 use conclave_core::{
     model::{Micros, Mono},
     ports::Clock,
 };
 
-/// `CLOCK_MONOTONIC`, counted from an hour before this process first asked, so that moments
+/// `CLOCK_BOOTTIME`, which goes on while the machine is suspended, so that a suspension is a stall
+/// like any other; counted from an hour before this process first asked, so that moments
 /// before the start can be named. All copies, on all threads, agree.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-static START: OnceLock<Instant> = OnceLock::new();
+static START: OnceLock<Duration> = OnceLock::new();
 const HEAD_START: Duration = Duration::from_secs(3600);
 
 impl SystemClock {
@@ -32,13 +30,19 @@ impl SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Mono {
-        let since = START.get_or_init(Instant::now).elapsed();
+        let now = boot_time();
+        let since = now.saturating_sub(*START.get_or_init(|| now));
         Mono((since + HEAD_START).as_micros() as u64)
     }
 
     async fn sleep(&self, span: Micros) {
         tokio::time::sleep(span.into()).await;
     }
+}
+
+fn boot_time() -> Duration {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    now.expect("Linux has this clock since 2.6.39").into()
 }
 
 #[cfg(test)]

@@ -31,8 +31,8 @@ const ALARM: Micros = Micros(250_000);
 /// How often the pulse beats; a gap between two beats is a stall of our own loop.
 pub const PULSE: Micros = Micros(25_000);
 
-/// A stall that voids what was seen, for servers of every cluster. Policies may ask for less
-/// patience; the strictest one counts.
+/// A stall that voids what was seen, as long as no cluster is known. The strictest policy counts
+/// for all of them.
 const STALL: Micros = Micros(250_000);
 
 /// How many ended steps are remembered per cluster; older ones have been planned anew.
@@ -50,6 +50,8 @@ struct Inner {
     me: ManagerId,
     beat: Mono,
     stalled: Option<(Mono, Micros)>,
+    /// The least `stall_ms` of all policies.
+    patience: Micros,
     nonce: u64,
     clusters: BTreeMap<ClusterName, Seen>,
 }
@@ -134,7 +136,8 @@ pub struct Question {
 impl Live {
     /// Nothing seen yet.
     pub fn new(me: ManagerId, now: Mono) -> Self {
-        let inner = Inner { me, beat: now, stalled: None, nonce: 0, clusters: BTreeMap::new() };
+        let clusters = BTreeMap::new();
+        let inner = Inner { me, beat: now, stalled: None, patience: STALL, nonce: 0, clusters };
         Self { inner: Arc::new(Mutex::new(inner)), wake: Arc::new(Notify::new()) }
     }
 
@@ -143,7 +146,7 @@ impl Live {
     fn lock(&self, now: Mono) -> MutexGuard<'_, Inner> {
         let mut inner = self.inner.lock().expect("no panic while held");
         let gap = now.since(inner.beat);
-        if gap > Micros(PULSE.0 + STALL.0) {
+        if gap > Micros(PULSE.0 + inner.patience.0) {
             inner.stalled = Some((now, gap));
             tracing::warn!(gap = %gap, "this manager's own loop stalled; what it saw is void");
             for seen in inner.clusters.values_mut() {
@@ -467,6 +470,8 @@ impl Live {
     pub fn agreed(&self, group: &GroupState, now: Mono) {
         let mut inner = self.lock(now);
         inner.clusters.retain(|name, _| group.clusters.contains_key(name));
+        let stalls = group.clusters.values().map(|c| Micros::from(c.definition.policy.stall_ms));
+        inner.patience = stalls.min().unwrap_or(STALL);
         for (name, cluster) in &group.clusters {
             let seen = inner.clusters.entry(name.clone()).or_insert_with(|| Seen::new(now));
             follow_record(seen, cluster, now);

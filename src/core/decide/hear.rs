@@ -4,7 +4,8 @@
 //! movement, of heartbeats or of received transactions, as this manager sees it.
 
 use crate::model::{
-    GtidSet, Hearing, Micros, Mono, Observation, Policy, Receiver, ReplicaFacts, ServerDefinition,
+    GtidSet, Hearing, Micros, Millis, Mono, Observation, Policy, Receiver, ReplicaFacts,
+    ServerDefinition,
 };
 
 /// Movement on one replica's link, as one manager saw it.
@@ -36,7 +37,7 @@ impl Tracker {
         self.last = Some(seen);
     }
 
-    /// Whether the replica hears `primary`, by a look no older than two seconds.
+    /// Whether the replica hears `primary`, by a fresh look.
     pub fn judge(
         &self,
         look: Option<&Observation>,
@@ -69,9 +70,13 @@ impl Tracker {
             Receiver::Connecting => Hearing::Disconnected,
             Receiver::On => {
                 let age = now.since(self.moved.unwrap_or(now));
+                // A link without heartbeats says nothing by its silence.
+                let Some(period) = heartbeat(replica, policy) else {
+                    return Hearing::Hears { age };
+                };
                 // Two periods, plus the pause between our own looks.
-                let patience = Micros::from(policy.heartbeat_ms).0 * 2
-                    + Micros::from(policy.watch_interval_ms).0;
+                let patience =
+                    Micros::from(period).0 * 2 + Micros::from(policy.watch_interval_ms).0;
                 match age.0 < patience {
                     true => Hearing::Hears { age },
                     false => Hearing::Silent { age },
@@ -79,4 +84,11 @@ impl Tracker {
             }
         }
     }
+}
+
+/// Every so often something moves on this link: as defined, or more seldom if the link's own period
+/// is longer. `None`: it has no heartbeats.
+fn heartbeat(replica: &ReplicaFacts, policy: &Policy) -> Option<Millis> {
+    let period = replica.options.heartbeat_ms;
+    (period > 0).then(|| policy.heartbeat_ms.max(Millis(period)))
 }

@@ -185,6 +185,16 @@ fn of_replica(
         let found = format!("{}:{}", replica.source_host, replica.source_port);
         out.push(broken(format!("it follows {found} instead of {primary}")));
     }
+    let wanted = cluster.definition.policy.heartbeat_ms;
+    if !(1..=wanted.0).contains(&replica.options.heartbeat_ms) {
+        let found =
+            f64::from(u32::try_from(replica.options.heartbeat_ms).unwrap_or(u32::MAX)) / 1e3;
+        let what = format!(
+            "SOURCE_HEARTBEAT_PERIOD of at most {wanted} (it is {found} s): a silent primary is \
+             noticed only after two of them"
+        );
+        out.push(requirement(name, what));
+    }
     match replica.receiver {
         Receiver::On => {}
         Receiver::Connecting => out.push(broken("its receiver does not get a connection".into())),

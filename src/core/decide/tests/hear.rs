@@ -42,6 +42,18 @@ fn received_transactions_are_movement_too() {
 }
 
 #[test]
+fn link_with_a_longer_period_is_silent_later_and_one_without_heartbeats_never() {
+    let slow = |period: u64| {
+        let mut facts = replica_facts(2, 1, run(1, 9));
+        link(&mut facts).options.heartbeat_ms = period;
+        [at(0, facts.clone()), at(60_000, facts)]
+    };
+    assert_eq!(judge(&slow(30_000), 60_499), Hearing::Hears { age: Micros(60_499_000) });
+    assert_eq!(judge(&slow(30_000), 60_500), Hearing::Silent { age: Micros(60_500_000) });
+    assert_eq!(judge(&slow(0), 61_000), Hearing::Hears { age: Micros(61_000_000) });
+}
+
+#[test]
 fn first_look_is_granted_the_benefit_of_the_doubt() {
     assert_eq!(judge(&[beats(0, 1)], 100), Hearing::Hears { age: Micros(100_000) });
     let looks = [beats(0, 1), beats(1600, 1)];
