@@ -143,7 +143,8 @@ fn wanted(
 ) -> Option<Wanted> {
     let facts = seen.facts(server, view.now, FRESH)?;
     let looked = seen.observations.get(server)?.at;
-    if seen.ended.values().any(|ended| looked < *ended) {
+    let is_ending = seen.running.keys().any(|step| cluster.step(*step).is_none());
+    if is_ending || seen.ended.values().any(|ended| looked < *ended) {
         return None; // a step may have changed what the look saw
     }
     let member = cluster.members.get(server)?;

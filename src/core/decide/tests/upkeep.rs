@@ -64,6 +64,9 @@ fn look_from_before_the_end_of_a_step_plans_nothing() {
     assert_eq!(moves(&view), [""; 0]);
     seen(&mut view).ended.insert(step, looked);
     assert_eq!(moves(&view), ["plan follow db3"]);
+    // Out of the record, and its end is not told here yet.
+    seen(&mut view).running.insert(step, looked);
+    assert_eq!(moves(&view), [""; 0]);
 }
 
 #[test]
