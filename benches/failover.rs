@@ -5,8 +5,8 @@
 //!
 //! Faults: `kill` (SIGKILL to mysqld), `stop` (SIGSTOP), `poweroff` (the primary's host), `leader`
 //! (primary and leading manager in the same instant), `midway` (the leader in the middle of the
-//! failover), `noise` (no fault: packet loss and pauses on the managers' side for `--minutes`,
-//! which must not lead to a failover), `idle` (nothing at all).
+//! failover), `noise` (no fault: 5 % packet loss, delays of up to 50 ms and pauses of up to 3 s on
+//! the managers' side for `--minutes`, which must not lead to a failover), `idle` (no fault).
 
 #![allow(clippy::disallowed_methods)]
 
@@ -25,7 +25,8 @@ use conclave_lab::{
 use serde::Serialize;
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(30);
+/// Generous: a server that is made new has everything to fetch.
+const SOON: Duration = Duration::from_secs(180);
 
 #[derive(Parser)]
 struct Args {
@@ -199,7 +200,7 @@ fn one(lab: &Lab, group: &mut Group<'_>, writer: &mut Writer, fault: Fault) -> a
         }
         Fault::Midway => {
             host.signal_mysqld(Signal::SIGKILL)?;
-            wait_for_log(&log, before, "goal=\"apply\"")?;
+            wait_for_log(&log, before, "goal=\"follow\"")?;
             group.manager(&leader)?.signal(Signal::SIGKILL)?;
         }
         Fault::Noise | Fault::Idle => bail!("no fault to inject"),
@@ -292,6 +293,7 @@ fn quiet(lab: &Lab, group: &mut Group<'_>, args: &Args) -> anyhow::Result<Vec<Us
             group.manager(name)?.signal(Signal::SIGSTOP)?;
             std::thread::sleep(pause);
             group.manager(name)?.signal(Signal::SIGCONT)?;
+            lab.delay(name, [5, 20, 50, 0][turn % 4])?;
             turn += 1;
         }
     }
@@ -301,6 +303,11 @@ fn quiet(lab: &Lab, group: &mut Group<'_>, args: &Args) -> anyhow::Result<Vec<Us
         usages.push(Reading::of(group.manager(name)?.pid())?.since(&before, name, spent));
     }
     lab.heal()?;
+    for name in &names {
+        if args.fault == Fault::Noise {
+            lab.delay(name, 0)?;
+        }
+    }
     Ok(usages)
 }
 

@@ -9,7 +9,7 @@ say() { printf '== %s\n' "$*"; }
 
 say "tools"
 deploy/install-tools.sh --build
-command -v cargo >/dev/null || { echo "no cargo: install Rust (https://rustup.rs)" >&2; exit 1; }
+command -v cargo >/dev/null || { echo "no cargo: install Rust with rustup" >&2; exit 1; }
 
 say "format and lints"
 rustup component list --installed 2>/dev/null | grep -q rustfmt \
