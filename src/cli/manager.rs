@@ -41,11 +41,10 @@ pub(super) async fn run(args: Args, start: Start) -> Done {
 }
 
 fn log(config: &ManagerConfig) -> Result<(), Failure> {
-    // The Raft library's own log is for its developers; whoever wants it names it.
-    let level = match config.log_level.contains("openraft") {
-        true => config.log_level.clone(),
-        false => format!("{},openraft=off", config.log_level),
-    };
+    // The libraries' own logs are for their developers; whoever wants one names it.
+    let quiet = ["openraft", "sled"].into_iter().filter(|name| !config.log_level.contains(name));
+    let quiet: String = quiet.map(|name| format!(",{name}=off")).collect();
+    let level = format!("{}{quiet}", config.log_level);
     let filter = EnvFilter::try_new(level).map_err(Failure::refused)?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::{
     fatal::Fatal,
     store::{
-        StoreError,
+        StoreError, disk,
         record::{self, Flaw},
         snapshot,
     },
@@ -129,8 +129,7 @@ impl Machine {
         }
         self.inner.shelf.put(snapshot).map_err(|e| {
             let path = self.inner.shelf.place();
-            let reason =
-                format!("write snapshot {}: {e}; free or replace the disk", path.display());
+            let reason = format!("write snapshot {}: {}", path.display(), disk(&e));
             self.inner.fatal.raise(&reason);
             io::Error::new(e.kind(), reason)
         })?;

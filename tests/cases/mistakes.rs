@@ -309,10 +309,18 @@ fn manager_whose_disk_is_full_stops_and_rejoins_once_there_is_room() {
         local.log(3).contains("must stop")
     });
     assert_eq!(local.wait_end(3), Some(1));
-    let log = local.log(3);
-    let last = log.lines().last().unwrap_or_default();
-    assert!(last.starts_with("conclave: ") && last.contains("No space left"), "{last}");
-    assert!(last.contains("free or replace the disk"), "{last}");
+    let remedy =
+        "no space is left on the disk: make room there and start this manager again".to_owned();
+    let last_words = local.log(3).lines().last().unwrap_or_default().to_owned();
+    let data = local.path("disk").join("data").display().to_string();
+    let is_clear = last_words.starts_with(&format!("conclave: write {data}/log"))
+        && last_words.ends_with(&remedy);
+    assert!(is_clear, "{last_words}");
+    // Started too early, it says so again.
+    let again = run().output().unwrap();
+    let said = String::from_utf8(again.stderr).unwrap();
+    assert_eq!(again.status.code(), Some(1), "{said}");
+    assert!(said.contains(&remedy), "{said}");
     disk.free();
     local.spawn(3, run());
     local.wait_caught_up(3);

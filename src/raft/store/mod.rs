@@ -46,7 +46,7 @@ pub enum StoreError {
     )]
     Locked { dir: PathBuf },
     /// The system refused something.
-    #[error("{what} {}: {cause}", path.display())]
+    #[error("{what} {}: {}", path.display(), disk(cause))]
     Io { what: &'static str, path: PathBuf, cause: io::Error },
     /// Written by another version of Conclave.
     #[error(
@@ -81,6 +81,32 @@ pub enum StoreError {
 pub const REMEDY: &str = "this manager may have forgotten a vote or an entry, so it must not vote \
      again under its id; keep the directory for analysis, take this id out of the group and add \
      the host again with a new id and an empty directory";
+
+/// What the system said of a file, with the remedy where there is one.
+pub fn disk(cause: &io::Error) -> String {
+    let remedy = match cause.kind() {
+        io::ErrorKind::StorageFull => {
+            return "no space is left on the disk: make room there and start this manager again"
+                .into();
+        }
+        io::ErrorKind::QuotaExceeded => "raise the quota",
+        io::ErrorKind::ReadOnlyFilesystem => "see in the kernel's log why it became so",
+        io::ErrorKind::PermissionDenied => "give it to the user that this manager runs as",
+        _ => return cause.to_string(),
+    };
+    format!("{cause}; {remedy}, and start this manager again")
+}
+
+/// The system's own error, where sled passes one on.
+pub fn of_sled(error: ::sled::Error) -> io::Error {
+    match error {
+        ::sled::Error::Io(cause) => cause,
+        ::sled::Error::CollectionNotFound(_)
+        | ::sled::Error::Unsupported(_)
+        | ::sled::Error::ReportableBug(_)
+        | ::sled::Error::Corruption { .. } => io::Error::other(error),
+    }
+}
 
 impl StoreError {
     fn io(what: &'static str, path: &Path, cause: io::Error) -> Self {

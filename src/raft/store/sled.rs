@@ -21,10 +21,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{
-    REMEDY, StoreError,
+    REMEDY, StoreError, disk,
     floor::{Ballot, Floor, FloorFile, Point},
+    of_sled,
     record::{self, Assembler, Flaw, log_key, name_key},
-    sync::{Done, Effect, Job, Syncer},
+    sync::{Done, Effect, Job, Syncer, again},
 };
 use crate::raft::{
     fatal::Fatal,
@@ -170,12 +171,13 @@ impl SledStore {
         let key = name_key(name);
         let sealed = record::seal_json(&key, value);
         let inserted = self.inner.tree.insert(key, sealed);
-        inserted.map(|_| ()).map_err(|e| self.failed("write to", &e))
+        inserted.map(|_| ()).map_err(|e| self.failed("write", &disk(&of_sled(e))))
     }
 
     fn apply(&self, batch: sled::Batch) -> io::Result<()> {
         self.inner.fatal.check()?;
-        self.inner.tree.apply_batch(batch).map_err(|e| self.failed("write to", &e))
+        let applied = self.inner.tree.apply_batch(batch);
+        applied.map_err(|e| self.failed("write", &disk(&of_sled(e))))
     }
 
     fn submit(&self, effect: Effect, done: Done) {
@@ -357,7 +359,7 @@ fn open_sled(path: &Path) -> Result<sled::Db, StoreError> {
 
 fn unreadable(path: &Path, e: &sled::Error) -> StoreError {
     match e {
-        sled::Error::Io(e) => StoreError::io("open", path, io::Error::new(e.kind(), e.to_string())),
+        sled::Error::Io(e) => StoreError::io("open", path, again(e)),
         sled::Error::CollectionNotFound(_)
         | sled::Error::Unsupported(_)
         | sled::Error::ReportableBug(_)

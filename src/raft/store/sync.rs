@@ -19,7 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::floor::{Ballot, FloorFile, Point};
+use super::{
+    disk,
+    floor::{Ballot, FloorFile, Point},
+    of_sled,
+};
 use crate::raft::{fatal::Fatal, group::GroupId};
 
 /// The longest time that the floor may trail what was acknowledged, while the disk keeps up.
@@ -108,8 +112,8 @@ impl Syncer {
             result = self.floor.write();
         }
         if let Err(e) = &result {
-            let path = self.path.display();
-            self.fatal.raise(&format!("make {path} durable: {e}; free or replace the disk"));
+            let (path, why) = (self.path.display(), disk(e));
+            self.fatal.raise(&format!("write {path}: {why}"));
         }
         for job in batch {
             (job.done)(result.as_ref().copied().map_err(again));
@@ -118,7 +122,7 @@ impl Syncer {
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.db.flush().map_err(io::Error::other)?;
+        self.db.flush().map_err(of_sled)?;
         self.file.sync_data()
     }
 
@@ -138,12 +142,13 @@ impl Syncer {
             return;
         }
         if let Err(e) = self.floor.write() {
-            let path = self.path.display();
-            self.fatal.raise(&format!("write the floor beside {path}: {e}"));
+            let (path, why) = (self.path.display(), disk(&e));
+            self.fatal.raise(&format!("write the floor beside {path}: {why}"));
         }
     }
 }
 
-fn again(e: &io::Error) -> io::Error {
+/// The same error once more, for another one who waits.
+pub fn again(e: &io::Error) -> io::Error {
     io::Error::new(e.kind(), e.to_string())
 }
