@@ -29,9 +29,6 @@ use crate::{
 /// Pause between two rounds of asking when nothing is wrong: ballots are shown in status.
 const CALM_ASK: Micros = Micros(2_000_000);
 
-/// How long an operator's wish waits for ballots before it is answered.
-const WISH_PATIENCE: Micros = Micros(1_500_000);
-
 /// Group time is advanced this often while a last-failover interval runs.
 const TIME_STEP: Micros = Micros(60_000_000);
 
@@ -187,7 +184,7 @@ fn answer_wish(
     let all_answered = seen.tally.as_ref().is_some_and(|t| t.ballots.len() >= t.voters.len());
     // Without a primary there is nobody to ask about.
     let is_busy = cluster.attempt.is_some() || cluster.primary().is_none();
-    if refusals.is_empty() || !(is_busy || all_answered || asked_for >= WISH_PATIENCE) {
+    if refusals.is_empty() || !(is_busy || all_answered || asked_for >= gate::PATIENCE) {
         return None;
     }
     let sentences: Vec<String> =
@@ -209,6 +206,6 @@ fn advance_time(view: &View) -> Option<Move> {
     let passed = view.now.since(view.advanced_at);
     let due = TIME_STEP.0.min(shortest.saturating_mul(1000)).max(1_000_000);
     (passed.0 >= due).then(|| Move::Propose {
-        command: Box::new(Command::AdvanceTime { by_ms: passed.0 / 1000 }),
+        command: Box::new(Command::AdvanceTime { from_ms: clock_ms, by_ms: passed.0 / 1000 }),
     })
 }

@@ -159,6 +159,28 @@ fn live_primary_is_not_replaced_by_a_wish() {
     assert_eq!(wished(&view, &wish()), [Refusal::PrimaryAlive { server: name(1) }]);
     let vouched = Wish { asserted_dead: true, ..wish() };
     assert_eq!(wished(&view, &vouched), [Refusal::PrimaryAlive { server: name(1) }]);
+    // One manager that has an answer is enough to refute whoever vouches for the death.
+    let answers = [Answer::Down, Answer::Down, Answer::Up];
+    seen(&mut view).tally = Some(tally(Epoch(0), answers));
+    assert_eq!(wished(&view, &vouched), [Refusal::PrimaryAlive { server: name(1) }]);
+    assert_eq!(wished(&view, &wish()), []);
+}
+
+#[test]
+fn word_of_an_operator_stands_in_for_ballots_only_once_all_managers_were_waited_for() {
+    let mut view = bereft_view(&Group::adopted());
+    let mut partial = tally(Epoch(0), [Answer::Down, Answer::Unknown, Answer::Up]);
+    partial.ballots.remove(&crate::model::ManagerId(3));
+    seen(&mut view).tally = Some(partial.clone());
+    let vouched = Wish { asserted_dead: true, ..wish() };
+    let refusal = Refusal::NotDown { down: 1, needed: 2, voters: 3 };
+    assert_eq!(wished(&view, &vouched), [refusal]);
+    seen(&mut view).asked_at = Some(NOW.minus(Millis(1500)));
+    assert_eq!(wished(&view, &vouched), []);
+    seen(&mut view).asked_at = None;
+    partial.ballots = tally(Epoch(0), [Answer::Down, Answer::Unknown, Answer::Unknown]).ballots;
+    seen(&mut view).tally = Some(partial);
+    assert_eq!(wished(&view, &vouched), []);
 }
 
 #[test]
