@@ -23,8 +23,11 @@ pub struct TwoKeys {
     acted: BTreeSet<(Epoch, Term)>,
 }
 
-/// What a ballot says may be this much older than the opening; so may what a replica heard.
+/// What a ballot says may be this much older than an act on a server; so may what a replica heard.
 const SLACK: Micros = 2_000_000;
+
+/// How long a command for a host may be on its way after that: agreed on, logged in, margins.
+const REMOTE: Micros = 5_000_000;
 
 impl TwoKeys {
     fn look(&mut self, world: &World) {
@@ -51,7 +54,7 @@ impl TwoKeys {
 
     /// The first act of each leader in the freeze of an attempt that was opened on ballots. What
     /// is undone touches nothing but what it puts back.
-    fn judge_act(&mut self, world: &World, token: Token) -> Result<(), String> {
+    fn judge_act(&mut self, world: &World, token: Token, slack: Micros) -> Result<(), String> {
         let group = world.consensus.newest();
         let attempt = of(&group, &world.cluster).and_then(|cluster| cluster.attempt.as_ref());
         let is_judged = |open: &&Attempt| {
@@ -63,14 +66,14 @@ impl TwoKeys {
             Some(open) if self.acted.insert((token.epoch, token.term)) => {
                 let fences = open.steps.iter().filter(|s| matches!(s.goal, StepKind::Fence { .. }));
                 let is_fenced = fences.into_iter().any(|step| step.met().is_some());
-                if is_fenced { Ok(()) } else { self.is_true(world, &open.opening) }
+                if is_fenced { Ok(()) } else { self.is_true(world, &open.opening, slack) }
             }
             Some(_) | None => Ok(()),
         }
     }
 
     /// Looks at the truth when an attempt touches something.
-    fn is_true(&self, world: &World, opening: &Opening) -> Result<(), String> {
+    fn is_true(&self, world: &World, opening: &Opening, slack: Micros) -> Result<(), String> {
         let tally = &opening.tally;
         let now = world.sim.now();
         let Some(ix) = world.ix(&tally.primary) else { return Ok(()) };
@@ -78,10 +81,10 @@ impl TwoKeys {
             marks.get(&ix).map_or(0, |since| now.saturating_sub(*since))
         };
         let (well, heard) = (since(&self.well_since), since(&self.heard_since));
-        if well > SLACK {
+        if well > slack {
             return Err(format!("{} was declared dead, well for {well} us", tally.primary));
         }
-        if heard > SLACK {
+        if heard > slack {
             let who = &tally.primary;
             return Err(format!("{who} was declared dead, heard by replicas for {heard} us"));
         }
@@ -149,9 +152,8 @@ impl Invariant for TwoKeys {
                 let Some(cluster) = of(state, &world.cluster) else { return Ok(()) };
                 self.judge(opening, &cluster.definition.policy)
             }
-            Event::Acting { token, .. } | Event::RemoteActing { token, .. } => {
-                self.judge_act(world, *token)
-            }
+            Event::Acting { token, .. } => self.judge_act(world, *token, SLACK),
+            Event::RemoteActing { token, .. } => self.judge_act(world, *token, SLACK + REMOTE),
             Event::Committed { .. }
             | Event::Locked { .. }
             | Event::Acted { .. }
