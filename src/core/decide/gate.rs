@@ -191,6 +191,12 @@ fn coverage_refusals(
     reached: &BTreeSet<ServerName>,
     received: &BTreeMap<ServerName, GtidSet>,
 ) -> Vec<Refusal> {
+    let told = seen.tally.as_ref().is_some_and(Tally::is_unarmed);
+    let told =
+        told.then(|| "its commits did not wait as agreed when a manager saw it last".to_owned());
+    if let Some((what, regime)) = seen.unarmed.clone().or(told).zip(cluster.regime()) {
+        return vec![Refusal::Requirement { server: regime.primary.clone(), what }];
+    }
     let union = received.values().fold(GtidSet::empty(), |sum, set| sum.union(set));
     let mut vouched = seen.vouched.clone();
     vouched.extend(seen.tally.iter().flat_map(Tally::vouched).cloned());

@@ -79,9 +79,8 @@ fn ask(
     let is_wished = seen.wish.is_some() && cluster.attempt.is_none();
     let may_supersede =
         cluster.attempt.as_ref().is_none_or(|attempt| attempt.stage.entry_nine().is_some());
-    let is_unconfirmed = cluster.attempt.as_ref().zip(view.term);
-    let is_unconfirmed = is_unconfirmed.is_some_and(|(a, term)| progress::is_unconfirmed(a, term));
-    let pause = match is_unconfirmed || (seen.doubt.is_some() || is_wished) && may_supersede {
+    let is_wanted = cluster.attempt.as_ref().is_some_and(progress::wants_ballots);
+    let pause = match is_wanted || (seen.doubt.is_some() || is_wished) && may_supersede {
         true => cluster.definition.policy.doubt_interval_ms.into(),
         false => CALM_ASK,
     };

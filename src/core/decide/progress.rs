@@ -130,6 +130,9 @@ impl Case<'_> {
     /// It holds what it acknowledged: this manager vouches for it, or another did when the attempt
     /// was opened and it has not restarted since.
     fn is_intact(&self, server: &ServerName) -> bool {
+        if self.attempt.opening.tally.is_unarmed() || self.seen.unarmed.is_some() {
+            return false;
+        }
         if self.seen.vouched.contains(server) {
             return true;
         }
@@ -388,13 +391,17 @@ enum Confirmation {
 /// steps, may have waited in a log for long, so the ballots it was opened on may be no evidence any
 /// more (SAFETY invariant 3). As a rule those that the leader holds are still young when it sees
 /// the attempt open. A primary that was fenced is dead whatever ballots say.
-pub fn is_unconfirmed(attempt: &Attempt, term: Term) -> bool {
+fn is_unconfirmed(attempt: &Attempt, term: Term) -> bool {
+    let is_mine = |step: &StepRecord| step.runs.iter().any(|run| run.term == term);
+    wants_ballots(attempt) && !attempt.steps.iter().any(is_mine)
+}
+
+/// Whether ballots still matter to an open attempt: until the old primary is fenced or revoked, it
+/// may answer again.
+pub fn wants_ballots(attempt: &Attempt) -> bool {
     let is_fenced =
         |step: &StepRecord| matches!(step.goal, StepKind::Fence { .. }) && step.met().is_some();
-    let is_mine = |step: &StepRecord| step.runs.iter().any(|run| run.term == term);
-    is_of_ballots(attempt)
-        && attempt.stage == Stage::Freeze
-        && !attempt.steps.iter().any(|step| is_fenced(step) || is_mine(step))
+    is_of_ballots(attempt) && attempt.stage == Stage::Freeze && !attempt.steps.iter().any(is_fenced)
 }
 
 /// Nobody vouches for the death of the old primary but the ballots.

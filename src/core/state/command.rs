@@ -276,6 +276,7 @@ mod tests {
             hearing: BTreeMap::new(),
             vouched: Default::default(),
             is_restarted: false,
+            is_unarmed: false,
         };
         let counted = CountedBallot { ballot, age: Micros(9) };
         let opening = Opening {

@@ -272,7 +272,7 @@ fn open_for_writes(
         return Next::Wait;
     }
     let semi_sync = facts.semi_sync.as_ref();
-    if acks > 0 && !semi_sync.is_some_and(|s| s.source_enabled && s.acks == acks) {
+    if acks > 0 && !semi_sync.is_some_and(|s| s.is_armed(acks) && s.acks == acks) {
         return match semi_sync {
             Some(_) => Next::Act(SqlAction::SetSemiSyncSource { on: true, acks }),
             None => Next::Impossible("the semi-sync plugins are not there".into()),

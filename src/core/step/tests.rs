@@ -286,9 +286,25 @@ fn open_for_writes_turns_semi_sync_on_before_it_lets_anybody_write() {
     let on = SqlAction::SetSemiSyncSource { on: true, acks: 1 };
     assert_eq!(open(&alone(), acker(|_| {})), Next::Act(on.clone()));
     let mut armed = alone();
-    armed.semi_sync = Some(SemiSync { source_enabled: true, acks: 2, ..SemiSync::default() });
-    assert_eq!(open(&armed, acker(|_| {})), Next::Act(on));
-    armed.semi_sync = Some(SemiSync { source_enabled: true, acks: 1, ..SemiSync::default() });
+    let whole = primary_facts(2, run(1, 9)).semi_sync;
+    let but = |change: fn(&mut SemiSync)| {
+        let mut semi_sync = whole.clone().unwrap_or_default();
+        change(&mut semi_sync);
+        Some(semi_sync)
+    };
+    // A commit that waits for a while only, or for nobody where nobody is, is no promise.
+    let lacking: [fn(&mut SemiSync); 5] = [
+        |s| s.acks = 2,
+        |s| s.source_enabled = false,
+        |s| s.after_sync = false,
+        |s| s.wait_no_replica = false,
+        |s| s.timeout_ms = 10_000,
+    ];
+    for lack in lacking {
+        armed.semi_sync = but(lack);
+        assert_eq!(open(&armed, acker(|_| {})), Next::Act(on.clone()));
+    }
+    armed.semi_sync = whole.clone();
     assert_eq!(open(&armed, acker(|_| {})), Next::Act(SqlAction::SetWritable));
     armed.read_only = false;
     assert_eq!(open(&armed, acker(|_| {})), Next::Act(SqlAction::SetWritable));

@@ -203,6 +203,28 @@ fn missing_acker_leaves_no_coverage_and_too_few_ackers() {
 }
 
 #[test]
+fn primary_that_was_seen_not_to_wait_for_acknowledgements() {
+    let mut view = bereft_view(&Group::adopted());
+    let requirement =
+        |what: &str| vec![Refusal::Requirement { server: name(1), what: what.into() }];
+    seen(&mut view).unarmed = Some("a test".into());
+    assert_eq!(all(&view), requirement("a test"));
+    seen(&mut view).unarmed = None;
+    // By the word of another manager, although this one and a third vouch for the ackers.
+    if let Some(tally) = &mut seen(&mut view).tally {
+        tally.ballots.values_mut().take(1).for_each(|counted| counted.ballot.is_unarmed = true);
+    }
+    assert_eq!(
+        all(&view),
+        requirement("its commits did not wait as agreed when a manager saw it last")
+    );
+    let fenced = group_in(Mode::Fenced);
+    let mut view = bereft_view(&fenced);
+    seen(&mut view).unarmed = Some("a test".into());
+    assert_eq!(all(&view), []);
+}
+
+#[test]
 fn nobody_reached() {
     let mut view = bereft_view(&Group::adopted());
     for server in [2, 3] {
