@@ -14,7 +14,7 @@ pub mod desk;
 pub mod document;
 pub mod follow;
 pub mod grpc;
-mod operator;
+pub mod operator;
 pub mod report;
 #[cfg(test)]
 mod scene;

@@ -3,6 +3,8 @@
 //! A certificate is DER: nested (tag, length, content). Only the way to the two fields is walked;
 //! that the certificate is genuine, TLS has checked before.
 
+use tonic::{Request, Status};
+
 /// What a certificate says of its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
@@ -22,6 +24,23 @@ const OCTETS: u8 = 0x04;
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+
+/// Lets managers through and nobody else: what is said between managers decides who leads and which
+/// primary is dead, and an operator's certificate is no manager's.
+///
+/// # Errors
+/// The caller showed no certificate, or not a manager's.
+pub fn only_managers(request: Request<()>) -> Result<Request<()>, Status> {
+    let chain = request.peer_certs();
+    let owner = chain.and_then(|chain| chain.first().and_then(|leaf| owner(leaf)));
+    match owner {
+        Some(Owner { is_manager: true, .. }) => Ok(request),
+        Some(Owner { name, .. }) => Err(Status::permission_denied(format!(
+            "wanted a manager's certificate (one made for an address), found that of {name}"
+        ))),
+        None => Err(Status::unauthenticated("wanted a manager's certificate, found none")),
+    }
+}
 
 /// Reads a certificate; `None`: it names nobody.
 ///

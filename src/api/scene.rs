@@ -324,6 +324,7 @@ pub fn tally(answer: Answer) -> Tally {
             },
             vouched: Default::default(),
             is_restarted: false,
+            is_unarmed: false,
         };
         (ManagerId(id), CountedBallot { ballot, age: Micros(15_000 + 400 * id) })
     };

@@ -308,6 +308,7 @@ pub fn tally(epoch: Epoch, answers: [Answer; 3]) -> Tally {
             hearing: hearing.clone(),
             vouched: names(&[2, 3]),
             is_restarted: false,
+            is_unarmed: false,
         };
         (ManagerId(id), CountedBallot { ballot, age: Micros(1_000) })
     };

@@ -245,8 +245,8 @@ impl Live {
             return;
         }
         seen.trackers.entry(look.server.clone()).or_default().record(&look);
-        if let Some(primary) = state.primary() {
-            seen.vouches.record(primary, &look);
+        if let Some(regime) = state.regime() {
+            seen.vouches.record(regime, &look);
         }
         if state.primary() == Some(&look.server)
             && look.seen.as_ref().is_ok_and(|facts| facts.is_writable())
@@ -255,6 +255,7 @@ impl Live {
         }
         seen.view.observations.insert(look.server.clone(), look);
         seen.view.vouched = seen.vouches.standing(seen.view.observations.values());
+        seen.view.unarmed = seen.vouches.unarmed();
         drop(inner);
         self.wake.notify_one();
     }
@@ -303,6 +304,7 @@ impl Live {
             hearing: BTreeMap::new(),
             vouched: BTreeSet::new(),
             is_restarted: false,
+            is_unarmed: false,
         };
         let (Some(state), Some(seen)) = (state, inner.clusters.get(cluster)) else {
             return blank(Evidence::NotProbed);
@@ -325,6 +327,7 @@ impl Live {
             hearing: hearing(&state.definition, seen, primary, now),
             vouched: seen.view.vouched.clone(),
             is_restarted,
+            is_unarmed: seen.view.unarmed.is_some(),
             ..blank(Evidence::NotProbed)
         }
     }

@@ -29,6 +29,7 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
+use tonic::{Request, service::interceptor::InterceptedService};
 
 use crate::{
     adapters::{
@@ -88,9 +89,16 @@ pub async fn manager(config: ManagerConfig) -> anyhow::Result<()> {
     let desk = Arc::new(desk::Office::new(node.clone(), live.clone()));
     let admin = api::grpc::service(desk, tls.as_ref().map(|tls: &Tls| tls.client.clone()));
     let mut server = raft::server(tls.as_ref().map(|tls| tls.server.clone()))?;
+    // Managers among themselves; operators have certificates of the same authority.
+    let is_checked = tls.is_some();
+    let only_managers = move |request: Request<()>| match is_checked {
+        true => api::operator::only_managers(request),
+        false => Ok(request),
+    };
+    let booth = ballot::Booth::service(node.clone(), live);
     let router = server
-        .add_service(node.service())
-        .add_service(ballot::Booth::service(node.clone(), live))
+        .add_service(InterceptedService::new(node.service(), only_managers))
+        .add_service(InterceptedService::new(booth, only_managers))
         .add_service(admin);
     tracing::info!(manager = node.id(), rack = %config.rack, listen = %config.listen, "running");
     let mut stopped = stop.clone();

@@ -50,6 +50,9 @@ type Key = (String, u16, String);
 /// Locked while somebody connects, so that others wait for that rather than connect as well.
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Login>>>>;
 
+/// A command that has not begun on the host by then is refused there: whoever sent it may have been
+/// overtaken by somebody who never came by.
+const START: Duration = Duration::from_secs(2);
 /// A standing session that does not open a channel in this time is given up for a new one.
 const STANDING_LIMIT: Duration = Duration::from_millis(500);
 
@@ -67,7 +70,14 @@ impl SshPort {
     /// As for a command; nothing was done.
     pub async fn warm(&self, place: &Place, deadline: Mono) -> Result<(), PortError> {
         let target = target(place)?;
-        self.shared.login(target, deadline).await.map(drop)
+        let (login, _) = self.shared.login(target, deadline).await?;
+        match timeout(SystemClock.left(deadline), login.keep_time()).await {
+            Ok(kept) => kept,
+            Err(_) => {
+                let why = format!("read the clock of {}: no answer", session::label(target));
+                Err(PortError::not_done(Trouble::Silent, why))
+            }
+        }
     }
 }
 
@@ -161,11 +171,13 @@ impl Remote for SshPort {
         deadline: Mono,
     ) -> Result<String, PortError> {
         let target = target(place)?;
+        let start_by = deadline.min(SystemClock.after(START));
         let what = format!("{} on {}", command::describe(command), session::label(target));
         let (login, channel) = self.shared.channel(target, deadline).await?;
         let left = SystemClock.left(deadline);
         let (about, body) = (command::describe(command), command::script(command));
-        let script = turnstile::wrap(&place.cluster, token, &about, &body, left);
+        let start_by_cs = login.uptime_at(start_by);
+        let script = turnstile::wrap(&place.cluster, token, &about, &body, left, start_by_cs);
         match timeout(left, session::execute(channel, &target.user, &script)).await {
             Ok(Ok(exit)) => judge(&what, exit),
             Ok(Err(error)) => {

@@ -8,8 +8,8 @@ use std::{
 };
 
 use conclave_core::{
-    model::SshTarget,
-    ports::{PortError, Trouble},
+    model::{Micros, Mono, SshTarget},
+    ports::{Clock, PortError, Trouble},
 };
 use russh::{
     ChannelMsg, Preferred,
@@ -19,7 +19,7 @@ use russh::{
 use secrecy::ExposeSecret;
 
 use super::known_hosts::{Known, Verdict};
-use crate::adapters::{secrets::Secrets, trouble_of_io};
+use crate::adapters::{clock::SystemClock, secrets::Secrets, trouble_of_io};
 
 /// Two of these without an answer end a session.
 const KEEPALIVE: Duration = Duration::from_secs(2);
@@ -42,6 +42,7 @@ pub(super) struct Exit {
 pub(super) struct Login {
     handle: Handle<HostKeys>,
     label: String,
+    clock: Mutex<HostClock>,
 }
 
 /// What we log in with.
@@ -57,7 +58,36 @@ pub(super) fn label(target: &SshTarget) -> String {
     format!("{}@{}:{}", target.user, target.host, target.port)
 }
 
+/// What a host's own clock said, and when: its uptime in hundredths of a second.
+#[derive(Clone, Copy, Debug)]
+struct HostClock {
+    read_at: Mono,
+    uptime_cs: u64,
+}
+
+/// A reading older than this is taken again: clocks drift apart.
+const CLOCK_AGE: Micros = Micros(60_000_000);
+
+/// What a host's clock may differ from ours by, in hundredths of a second.
+const CLOCK_MARGIN_CS: u64 = 50;
+
 impl Login {
+    /// The host's uptime at that moment, in hundredths of a second.
+    pub(super) fn uptime_at(&self, moment: Mono) -> u64 {
+        let clock = *self.clock.lock().expect("no panic under this lock");
+        clock.uptime_cs + moment.since(clock.read_at).0 / 10_000 + CLOCK_MARGIN_CS
+    }
+
+    /// Reads the host's clock again if that was done a while ago.
+    pub(super) async fn keep_time(&self) -> Result<(), PortError> {
+        let read_at = self.clock.lock().expect("no panic under this lock").read_at;
+        if SystemClock.now().since(read_at) > CLOCK_AGE {
+            let clock = read_clock(&self.handle, &self.label).await?;
+            *self.clock.lock().expect("no panic under this lock") = clock;
+        }
+        Ok(())
+    }
+
     pub(super) fn is_open(&self) -> bool {
         !self.handle.is_closed()
     }
@@ -108,7 +138,8 @@ impl KeyRing {
             );
             return Err(PortError::not_done(Trouble::Denied, why));
         }
-        Ok(Login { handle, label })
+        let clock = Mutex::new(read_clock(&handle, &label).await?);
+        Ok(Login { handle, label, clock })
     }
 
     async fn key(&self) -> Result<Arc<PrivateKey>, PortError> {
@@ -148,6 +179,37 @@ impl KeyRing {
         let known = Some(Known::read(&text, &host, port));
         Ok(HostKeys { host, port, file, known })
     }
+}
+
+/// The reading counts from when its answer is here: never later than it is.
+async fn read_clock(handle: &Handle<HostKeys>, label: &str) -> Result<HostClock, PortError> {
+    let what = format!("read the clock of {label}");
+    let opened = handle.channel_open_session().await;
+    let mut channel = opened.map_err(|error| failed(&what, &error))?;
+    channel.exec(false, "cat /proc/uptime").await.map_err(|error| failed(&what, &error))?;
+    let mut said = Vec::new();
+    while let Some(message) = channel.wait().await {
+        if let ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } = message {
+            said.extend_from_slice(&data);
+        }
+        if said.contains(&b'\n') {
+            break;
+        }
+    }
+    let read_at = SystemClock.now();
+    let said = String::from_utf8_lossy(&said);
+    let Some(uptime_cs) = hundredths(&said) else {
+        let why = format!("{what}: wanted the line of /proc/uptime, found {:?}", said.trim());
+        return Err(PortError::not_done(Trouble::Answered, why));
+    };
+    Ok(HostClock { read_at, uptime_cs })
+}
+
+/// The first number of /proc/uptime, seconds with two digits after the point.
+fn hundredths(line: &str) -> Option<u64> {
+    let (seconds, rest) = line.split_whitespace().next()?.split_once('.')?;
+    let digits = rest.parse::<u64>().ok().filter(|_| rest.len() == 2)?;
+    seconds.parse::<u64>().ok()?.checked_mul(100)?.checked_add(digits)
 }
 
 fn load_key(path: &Path, passphrase: Option<&str>) -> Result<PrivateKey, String> {
@@ -283,4 +345,18 @@ fn trouble(error: &russh::Error) -> Trouble {
 
 fn failed(wanted: &str, error: &russh::Error) -> PortError {
     PortError::not_done(trouble(error), format!("{wanted}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptime_is_read_to_the_hundredth() {
+        assert_eq!(hundredths("12345.67 234.00\n"), Some(1_234_567));
+        assert_eq!(hundredths("0.05 0.00\n"), Some(5));
+        for odd in ["", "12345", "12.3 1.00", "x.10 1.00", "This account is closed."] {
+            assert_eq!(hundredths(odd), None, "{odd:?}");
+        }
+    }
 }

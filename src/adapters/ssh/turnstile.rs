@@ -1,12 +1,14 @@
 //! The turnstile on a database host: only the newest actor gets through (SAFETY invariant 6).
 //!
 //! ```text
+//!   too long on its way? refused
 //!   lock the file -> our (epoch, term, sequence) lower than the highest seen? refused
 //!                 -> write ours, fsync -> run the command under `timeout` -> log a line -> unlock
 //! ```
 //! A shell script, so that nothing has to be installed. The lock is held while the command runs:
 //! commands of one cluster follow each other on a host, and a stale one that waits at the lock is
-//! refused once it gets it.
+//! refused once it gets it. What was on its way for long, in a stopped manager or in the buffers of a
+//! cut line, is refused by the host's own clock: nobody newer may have come by to leave a token.
 
 use std::time::Duration;
 
@@ -49,6 +51,11 @@ main() {
   exec 9>>"$file.lock" || exit "$unusable"
   uptime
   end=$((uptime + limit_cs))
+  [ "$uptime" -lt "$start_by_cs" ] || {
+    echo "turnstile: it comes too late, refused"
+    log late
+    exit "$busy"
+  }
   flock -w "$((limit_cs / 100)).$((limit_cs / 10 % 10))" 9 || {
     echo "turnstile: another command held it all the time"
     exit "$busy"
@@ -62,7 +69,8 @@ main() {
     esac
   fi
   if is_lower; then
-    echo "turnstile: $epoch:$term:$seq is lower than $seen_epoch:$seen_term:$seen_seq, refused"
+    echo "turnstile: $epoch:$term:$seq is lower than $seen_epoch:$seen_term:$seen_seq (of $file;" \
+      "remove it if the managers' group was formed anew since), refused"
     log refused
     exit "$superseded"
   fi
@@ -106,18 +114,20 @@ log() {
 main
 "#;
 
-/// The script that runs `body` if the turnstile lets `token` through, for at most `limit`. It is
-/// read to its last line before anything runs, so a cut connection runs nothing.
+/// The script that runs `body` if the turnstile lets `token` through, for at most `limit` and begun
+/// before the host has been up for `start_by_cs` hundredths of a second. It is read to its last line
+/// before anything runs, so a cut connection runs nothing.
 pub(super) fn wrap(
     cluster: &ClusterName,
     token: Token,
     what: &str,
     body: &str,
     limit: Duration,
+    start_by_cs: u64,
 ) -> String {
     let limit = limit.as_millis() / 10;
     format!(
-        "cluster={}\nepoch={}\nterm={}\nseq={}\nwhat={}\nlimit_cs={limit}\nlog_bytes={LOG_BYTES}\n\
+        "cluster={}\nepoch={}\nterm={}\nseq={}\nwhat={}\nlimit_cs={limit}\nstart_by_cs={start_by_cs}\nlog_bytes={LOG_BYTES}\n\
          superseded={SUPERSEDED}\nbusy={BUSY}\nunusable={UNUSABLE}\nbody={}\n{SCRIPT}",
         quote(&cluster.0),
         token.epoch,

@@ -20,8 +20,18 @@ impl Host {
     }
 
     fn script(&self, token: (u64, u64, u64), body: &str, limit: Duration) -> String {
+        self.script_by(token, body, limit, 1 << 40)
+    }
+
+    fn script_by(
+        &self,
+        token: (u64, u64, u64),
+        body: &str,
+        limit: Duration,
+        start_by_cs: u64,
+    ) -> String {
         let token = Token { epoch: Epoch(token.0), term: Term(token.1), seq: token.2 };
-        let script = wrap(&"app1".into(), token, "test", body, limit);
+        let script = wrap(&"app1".into(), token, "test", body, limit, start_by_cs);
         script.replace("/var/lib/conclave", self.0.path().to_str().unwrap())
     }
 
@@ -58,7 +68,8 @@ fn the_same_or_a_higher_token_passes_and_a_lower_one_is_refused() {
     for lower in [(2, 3, 3), (2, 2, 9), (1, 9, 9)] {
         let (status, said) = host.run(lower, "echo never");
         assert_eq!(status, SUPERSEDED, "{said}");
-        assert!(said.ends_with("is lower than 2:3:4, refused\n"), "{said}");
+        assert!(said.contains("is lower than 2:3:4 (of "), "{said}");
+        assert!(said.ends_with("was formed anew since), refused\n"), "{said}");
     }
     for higher in [(2, 3, 10), (2, 4, 1), (3, 1, 1)] {
         assert_eq!(host.run(higher, "echo next"), (0, "next\n".into()));
@@ -86,6 +97,20 @@ fn a_stale_command_that_waits_at_the_lock_is_refused_when_it_gets_it() {
     let output = older.wait_with_output().unwrap();
     assert!(newer.wait().unwrap().success());
     assert_eq!(output.status.code(), Some(SUPERSEDED as i32));
+}
+
+#[test]
+fn a_command_that_comes_after_its_time_by_the_hosts_clock_is_refused() {
+    let host = Host::new();
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+    let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+    let now = (uptime * 100.0) as u64;
+    let limit = Duration::from_secs(5);
+    let (status, said) = run(&host.script_by((1, 1, 1), "echo never", limit, now - 1));
+    assert_eq!((status, &*said), (BUSY, "turnstile: it comes too late, refused\n"));
+    assert!(!host.path("turnstile.app1").exists());
+    let soon = host.script_by((1, 1, 1), "echo in time", limit, now + 1000);
+    assert_eq!(run(&soon), (0, "in time\n".into()));
 }
 
 #[test]

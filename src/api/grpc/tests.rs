@@ -16,6 +16,7 @@ use conclave_core::{
 use tokio::{net::TcpListener, sync::mpsc};
 use tonic::{
     Code, Status,
+    service::interceptor::InterceptedService,
     transport::{Channel, Server, server::TcpIncoming},
 };
 
@@ -25,9 +26,10 @@ use crate::{
         client,
         desk::{Desk, Snapshot},
         document::StatusDocument,
+        operator,
         pb::{
-            Caller, ClusterRequest, End, FailoverRequest, PauseRequest, ReportRequest,
-            StatusRequest, admin_client::AdminClient,
+            Caller, ClusterRequest, End, FailoverRequest, HelloRequest, PauseRequest,
+            ReportRequest, StatusRequest, admin_client::AdminClient,
         },
         scene::{Story, app1, looks},
     },
@@ -168,6 +170,27 @@ async fn the_name_on_the_certificate_is_recorded_also_when_passed_on() {
     let login = Caller { login: "mallory".into(), ..Caller::default() };
     pair.call(2, "alice").await.pause(pause(Some(login))).await.unwrap();
     assert_eq!(pair.paused_by().as_deref(), Some("alice (test)"));
+}
+
+/// Any service will do; the group's own ones are guarded like this.
+#[tokio::test]
+async fn operators_certificate_is_no_managers() {
+    let pair = Pair::start(true).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let desk = Arc::new(Fake { me: 1, world: pair.world.clone() });
+    let guarded = InterceptedService::new(service(desk, None), operator::only_managers);
+    let tls = load(pair.dir.path(), "m1").server;
+    let router = Server::builder().tls_config(tls).unwrap().add_service(guarded);
+    tokio::spawn(router.serve_with_incoming(TcpIncoming::from(listener)));
+    let hello = async |who: &str| {
+        let tls = load(pair.dir.path(), who).client;
+        let channel = crate::raft::endpoint(&address, Some(&tls)).unwrap().connect_lazy();
+        AdminClient::new(channel).hello(HelloRequest::default()).await
+    };
+    hello("m2").await.unwrap();
+    let text = "wanted a manager's certificate (one made for an address), found that of alice";
+    assert_eq!(said(hello("alice").await), (Code::PermissionDenied, text.to_owned()));
 }
 
 #[tokio::test]

@@ -21,6 +21,9 @@ pub enum Fault {
     Host,
 }
 
+/// How long the ballots of all managers are waited for before an operator's word stands in.
+pub const PATIENCE: Micros = Micros(1_500_000);
+
 /// Reasons not to open an attempt now, on this tally, for the group itself or for a wish.
 pub fn refusals(view: &View, name: &ClusterName, wish: Option<&Wish>) -> Vec<Refusal> {
     let Some((cluster, seen)) = view.cluster(name) else {
@@ -80,9 +83,12 @@ fn dead(
     };
     let verdict = verdict::count(tally, cluster.epoch, &cluster.definition.policy);
     let asserted = wish.is_some_and(|wish| wish.asserted_dead);
-    if wish.is_some() && verdict.up >= verdict.needed {
+    // Whoever vouches for a death is wrong if a single manager has an answer.
+    if wish.is_some() && verdict.up >= if asserted { 1 } else { verdict.needed } {
         return vec![Refusal::PrimaryAlive { server: primary.clone() }];
     }
+    let asked_for = seen.asked_at.map_or(Micros(0), |at| view.now.since(at));
+    let asserted = asserted && (tally.ballots.len() >= tally.voters.len() || asked_for >= PATIENCE);
     let Verdict { outcome, down, needed, voters, heard_by, .. } = verdict;
     match outcome {
         verdict::Outcome::Down => Vec::new(),
@@ -185,6 +191,12 @@ fn coverage_refusals(
     reached: &BTreeSet<ServerName>,
     received: &BTreeMap<ServerName, GtidSet>,
 ) -> Vec<Refusal> {
+    let told = seen.tally.as_ref().is_some_and(Tally::is_unarmed);
+    let told =
+        told.then(|| "its commits did not wait as agreed when a manager saw it last".to_owned());
+    if let Some((what, regime)) = seen.unarmed.clone().or(told).zip(cluster.regime()) {
+        return vec![Refusal::Requirement { server: regime.primary.clone(), what }];
+    }
     let union = received.values().fold(GtidSet::empty(), |sum, set| sum.union(set));
     let mut vouched = seen.vouched.clone();
     vouched.extend(seen.tally.iter().flat_map(Tally::vouched).cloned());

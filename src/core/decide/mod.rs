@@ -29,9 +29,6 @@ use crate::{
 /// Pause between two rounds of asking when nothing is wrong: ballots are shown in status.
 const CALM_ASK: Micros = Micros(2_000_000);
 
-/// How long an operator's wish waits for ballots before it is answered.
-const WISH_PATIENCE: Micros = Micros(1_500_000);
-
 /// Group time is advanced this often while a last-failover interval runs.
 const TIME_STEP: Micros = Micros(60_000_000);
 
@@ -82,9 +79,8 @@ fn ask(
     let is_wished = seen.wish.is_some() && cluster.attempt.is_none();
     let may_supersede =
         cluster.attempt.as_ref().is_none_or(|attempt| attempt.stage.entry_nine().is_some());
-    let is_unconfirmed = cluster.attempt.as_ref().zip(view.term);
-    let is_unconfirmed = is_unconfirmed.is_some_and(|(a, term)| progress::is_unconfirmed(a, term));
-    let pause = match is_unconfirmed || (seen.doubt.is_some() || is_wished) && may_supersede {
+    let is_wanted = cluster.attempt.as_ref().is_some_and(progress::wants_ballots);
+    let pause = match is_wanted || (seen.doubt.is_some() || is_wished) && may_supersede {
         true => cluster.definition.policy.doubt_interval_ms.into(),
         false => CALM_ASK,
     };
@@ -187,7 +183,7 @@ fn answer_wish(
     let all_answered = seen.tally.as_ref().is_some_and(|t| t.ballots.len() >= t.voters.len());
     // Without a primary there is nobody to ask about.
     let is_busy = cluster.attempt.is_some() || cluster.primary().is_none();
-    if refusals.is_empty() || !(is_busy || all_answered || asked_for >= WISH_PATIENCE) {
+    if refusals.is_empty() || !(is_busy || all_answered || asked_for >= gate::PATIENCE) {
         return None;
     }
     let sentences: Vec<String> =
@@ -209,6 +205,6 @@ fn advance_time(view: &View) -> Option<Move> {
     let passed = view.now.since(view.advanced_at);
     let due = TIME_STEP.0.min(shortest.saturating_mul(1000)).max(1_000_000);
     (passed.0 >= due).then(|| Move::Propose {
-        command: Box::new(Command::AdvanceTime { by_ms: passed.0 / 1000 }),
+        command: Box::new(Command::AdvanceTime { from_ms: clock_ms, by_ms: passed.0 / 1000 }),
     })
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     model::{
-        Applier, ClusterName, Mode, Policy, Problem, Receiver, Regime, ServerDefinition,
+        Applier, ClusterName, Mode, Policy, Problem, Receiver, Regime, SemiSync, ServerDefinition,
         ServerFacts, ServerName,
     },
     state::{ClusterState, Standing},
@@ -109,7 +109,7 @@ pub fn primary_requirements(facts: &ServerFacts, acks: u32) -> Vec<String> {
     want(semi_sync.after_sync, "rpl_semi_sync_source_wait_point = AFTER_SYNC");
     want(semi_sync.wait_no_replica, "rpl_semi_sync_source_wait_no_replica = ON");
     want(
-        semi_sync.timeout_ms >= 86_400_000,
+        semi_sync.timeout_ms >= SemiSync::LONG_MS,
         "rpl_semi_sync_source_timeout of a day or more (milliseconds)",
     );
     want(semi_sync.acks >= acks, "rpl_semi_sync_source_wait_for_replica_count as defined");

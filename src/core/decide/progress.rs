@@ -57,17 +57,16 @@ pub fn next(
 
 impl Case<'_> {
     fn freeze(&self) -> Vec<Move> {
-        if is_unconfirmed(self.attempt, self.term) {
-            match self.confirmation() {
-                Confirmation::Dead => {}
-                Confirmation::Alive => {
-                    return vec![self.give_up("the primary answers again".into())];
-                }
-                Confirmation::Unclear if self.is_stuck() => {
-                    return vec![self.give_up("the primary's death was not confirmed".into())];
-                }
-                Confirmation::Unclear => return Vec::new(),
+        let is_unconfirmed = is_unconfirmed(self.attempt, self.term);
+        match self.confirmation() {
+            Confirmation::Alive if is_unconfirmed || self.is_answering_unfenced() => {
+                return vec![self.give_up("the primary answers again".into())];
             }
+            Confirmation::Unclear if is_unconfirmed && self.is_stuck() => {
+                return vec![self.give_up("the primary's death was not confirmed".into())];
+            }
+            Confirmation::Unclear if is_unconfirmed => return Vec::new(),
+            Confirmation::Dead | Confirmation::Alive | Confirmation::Unclear => {}
         }
         let fences = || self.steps(|goal| matches!(goal, StepKind::Fence { .. }));
         let stops = || self.steps(|goal| *goal == StepKind::StopReceiver);
@@ -134,6 +133,9 @@ impl Case<'_> {
     /// It holds what it acknowledged: this manager vouches for it, or another did when the attempt
     /// was opened and it has not restarted since.
     fn is_intact(&self, server: &ServerName) -> bool {
+        if self.attempt.opening.tally.is_unarmed() || self.seen.unarmed.is_some() {
+            return false;
+        }
         if self.seen.vouched.contains(server) {
             return true;
         }
@@ -160,16 +162,35 @@ impl Case<'_> {
 
     /// Whether fresh ballots still say what the attempt was opened on.
     fn confirmation(&self) -> Confirmation {
-        let primary = self.cluster.primary();
-        let tally = self.seen.tally.as_ref().filter(|tally| Some(&tally.primary) == primary);
-        let Some(tally) = tally else { return Confirmation::Unclear };
-        let verdict = verdict::count(tally, self.cluster.epoch, &self.cluster.definition.policy);
+        let Some(verdict) = self.verdict() else { return Confirmation::Unclear };
         match verdict.outcome {
             verdict::Outcome::Down => Confirmation::Dead,
             verdict::Outcome::Unreachable => Confirmation::Alive,
             verdict::Outcome::NotDown if verdict.up >= verdict.needed => Confirmation::Alive,
             verdict::Outcome::NotDown | verdict::Outcome::Unconfirmed => Confirmation::Unclear,
         }
+    }
+
+    /// The count of fresh ballots. Those of the epoch before are about the same primary, asked for
+    /// until the attempt was seen open.
+    fn verdict(&self) -> Option<verdict::Verdict> {
+        let primary = self.cluster.primary()?;
+        let tally = self.seen.tally.as_ref().filter(|tally| tally.primary == *primary)?;
+        let epoch = match tally.epoch == self.attempt.opening.tally.epoch {
+            true => tally.epoch,
+            false => self.cluster.epoch,
+        };
+        Some(verdict::count(tally, epoch, &self.cluster.definition.policy))
+    }
+
+    /// Begun long ago perhaps, and meanwhile a majority reaches the primary that was declared dead
+    /// by ballots; no fence has struck or is about to. Replicas that were stopped say nothing.
+    fn is_answering_unfenced(&self) -> bool {
+        let mut fences = self.steps(|goal| matches!(goal, StepKind::Fence { .. }));
+        let strikes = |s: &StepRecord| s.met().is_some() || self.seen.running.contains_key(&s.id);
+        is_of_ballots(self.attempt)
+            && !fences.any(strikes)
+            && self.verdict().is_some_and(|verdict| verdict.up >= verdict.needed)
     }
 
     fn recover(&self, election: &Election) -> Vec<Move> {
@@ -369,25 +390,37 @@ impl Case<'_> {
     }
 }
 
-/// What fresh ballots say of an attempt that another leader opened.
+/// What fresh ballots say of an attempt that is open already.
 enum Confirmation {
     Dead,
     Alive,
     Unclear,
 }
 
-/// Opened by the group in another term and not begun: its entry may have waited in a log for long,
-/// so the ballots it was opened on are no evidence any more (SAFETY invariant 3).
-pub fn is_unconfirmed(attempt: &Attempt, term: Term) -> bool {
-    let is_of_ballots = match attempt.opening.cause {
+/// Opened on ballots and not begun by this leader. The entry that opened it, or those of its first
+/// steps, may have waited in a log for long, so the ballots it was opened on may be no evidence any
+/// more (SAFETY invariant 3). As a rule those that the leader holds are still young when it sees
+/// the attempt open. A primary that was fenced is dead whatever ballots say.
+fn is_unconfirmed(attempt: &Attempt, term: Term) -> bool {
+    let is_mine = |step: &StepRecord| step.runs.iter().any(|run| run.term == term);
+    wants_ballots(attempt) && !attempt.steps.iter().any(is_mine)
+}
+
+/// Whether ballots still matter to an open attempt: until the old primary is fenced or revoked, it
+/// may answer again.
+pub fn wants_ballots(attempt: &Attempt) -> bool {
+    let is_fenced =
+        |step: &StepRecord| matches!(step.goal, StepKind::Fence { .. }) && step.met().is_some();
+    is_of_ballots(attempt) && attempt.stage == Stage::Freeze && !attempt.steps.iter().any(is_fenced)
+}
+
+/// Nobody vouches for the death of the old primary but the ballots.
+fn is_of_ballots(attempt: &Attempt) -> bool {
+    match attempt.opening.cause {
         Cause::PrimaryDown | Cause::CandidateLost { .. } => true,
-        Cause::PrimaryRestarted | Cause::Manual => false,
-    };
-    let opened_in = attempt.marks.first().map(|mark| mark.term);
-    is_of_ballots
-        && attempt.stage == Stage::Freeze
-        && opened_in != Some(term)
-        && attempt.steps.iter().all(|step| step.runs.is_empty())
+        Cause::Manual => !attempt.opening.asserted_dead,
+        Cause::PrimaryRestarted => false,
+    }
 }
 
 /// Whether the fence lets the freeze go on.

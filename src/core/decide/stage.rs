@@ -36,7 +36,7 @@ pub fn elect(cluster: &ClusterState, attempt: &Attempt, field: &Field) -> Option
     let mine = received.get(&candidate)?;
     let donor = match field.target.is_subset(mine) {
         true => None,
-        false => Some(donor(&candidate, &received, &field.target)?),
+        false => Some(donor(&candidate, &received, field)?),
     };
     Some(Election {
         donor,
@@ -50,15 +50,17 @@ pub fn elect(cluster: &ClusterState, attempt: &Attempt, field: &Field) -> Option
     })
 }
 
-/// The recruit that holds all the candidate lacks; if no single one does, nobody can donate yet.
+/// The recruit that holds most of what the candidate lacks; of equal ones the one with the least
+/// beyond that, because the candidate gets all that its donor has.
 fn donor(
     candidate: &ServerName,
     received: &BTreeMap<ServerName, GtidSet>,
-    target: &GtidSet,
+    field: &Field,
 ) -> Option<ServerName> {
     let others = received.iter().filter(|(name, _)| *name != candidate);
-    let missing = |set: &GtidSet| target.minus(set).count();
-    others.min_by_key(|(_, set)| missing(set)).map(|(name, _)| name.clone())
+    let missing = |set: &GtidSet| field.target.minus(set).count();
+    let beyond = |set: &GtidSet| set.minus(&field.target).count();
+    others.min_by_key(|(_, set)| (missing(set), beyond(set))).map(|(name, _)| name.clone())
 }
 
 fn loss(mode: Mode) -> String {

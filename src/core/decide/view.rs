@@ -37,6 +37,9 @@ pub struct ClusterView {
     pub hearing: BTreeMap<ServerName, Hearing>,
     /// Ackers that have not restarted since this manager saw them acknowledge and lack nothing.
     pub vouched: BTreeSet<ServerName>,
+    /// Why commits on the primary did not wait as agreed when this manager saw it last: then nobody
+    /// is vouched for.
+    pub unarmed: Option<String>,
     /// The leader's newest tally; ages are as of [`View::now`].
     pub tally: Option<Tally>,
     /// Somebody, this manager or another, reported trouble with the primary, and this long ago the

@@ -2,11 +2,16 @@
 //!
 //! A server that restarts may lose what it had received and not applied: with relay log recovery
 //! it throws its relay log away and, read-only and without threads, does not fetch it again. So it
-//! is evidence only if somebody saw it acknowledge, and level with the primary, *since it booted*.
+//! is evidence only if somebody saw it acknowledge, and level with the primary, *since it booted*,
+//! and has all that it had then.
+//!
+//! And acknowledgements tell something only if the primary's commits wait for them: for as many as
+//! agreed, of agreed servers alone, however long it takes. A primary that was seen to take writes
+//! otherwise leaves nobody to vouch for, until ackers are seen level with it after it was put right.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{GtidSet, Micros, Mono, Observation, Receiver, ServerFacts, ServerName};
+use crate::model::{GtidSet, Micros, Mono, Observation, Receiver, Regime, ServerFacts, ServerName};
 
 /// How far two computations of one boot moment may differ: uptime is in whole seconds, and a look
 /// takes a while.
@@ -22,30 +27,67 @@ pub struct Vouches {
     primary: Option<ServerName>,
     /// The newest looks at the primary, oldest first.
     executed: Vec<(Mono, GtidSet)>,
-    /// When each acker booted that was seen to acknowledge and to lack nothing.
-    boots: BTreeMap<ServerName, i64>,
+    /// Its identity, once seen.
+    uuid: Option<String>,
+    /// Why its commits do not wait as agreed, by the last look that could tell.
+    unarmed: Option<String>,
+    /// Servers seen to acknowledge its commits without being on record for it.
+    strangers: BTreeSet<ServerName>,
+    /// When each acker booted that was seen to acknowledge and to lack nothing, and what it had.
+    boots: BTreeMap<ServerName, (i64, GtidSet)>,
 }
 
 impl Vouches {
-    /// Takes a look into account. `primary` is the one in force.
-    pub fn record(&mut self, primary: &ServerName, look: &Observation) {
+    /// Takes a look into account. `regime` is the one in force.
+    pub fn record(&mut self, regime: &Regime, look: &Observation) {
+        let primary = &regime.primary;
         if self.primary.as_ref() != Some(primary) {
             *self = Self { primary: Some(primary.clone()), ..Self::default() };
         }
         let Ok(facts) = &look.seen else { return };
         if look.server == *primary {
-            self.executed.push((look.at, facts.executed.clone()));
-            if self.executed.len() > 4 {
-                self.executed.remove(0);
-            }
+            return self.record_primary(regime, look.at, facts);
+        }
+        let acknowledges = self.acknowledges(facts);
+        if !regime.ackers.contains(&look.server) {
+            match acknowledges {
+                true => self.strangers.insert(look.server.clone()),
+                false => self.strangers.remove(&look.server),
+            };
             return;
         }
+        self.strangers.remove(&look.server);
         let before = |(at, _): &&(Mono, GtidSet)| at.plus(HEAD_START) <= look.at;
         let theirs = self.executed.iter().rev().find(before).map(|(_, executed)| executed);
-        let is_level = theirs.is_some_and(|theirs| theirs.is_subset(&facts.received()));
-        if is_acknowledging(facts) && is_level {
-            self.boots.insert(look.server.clone(), boot(look.at, facts));
+        let received = facts.received();
+        if acknowledges && theirs.is_some_and(|theirs| theirs.is_subset(&received)) {
+            self.boots.insert(look.server.clone(), (boot(look.at, facts), received));
         }
+    }
+
+    /// One that takes no writes commits nothing, whatever its settings are.
+    fn record_primary(&mut self, regime: &Regime, at: Mono, facts: &ServerFacts) {
+        self.uuid = Some(facts.uuid.clone());
+        if facts.is_writable() {
+            self.unarmed = unarmed(regime, facts);
+        }
+        if self.unarmed.is_some() {
+            self.executed.clear();
+            self.boots.clear();
+            return;
+        }
+        self.executed.push((at, facts.executed.clone()));
+        if self.executed.len() > 4 {
+            self.executed.remove(0);
+        }
+    }
+
+    /// Why the primary's commits do not wait for acknowledgements of its ackers.
+    pub fn unarmed(&self) -> Option<String> {
+        let stranger = self.strangers.first();
+        let stranger = stranger
+            .map(|name| format!("{name} acknowledges its commits and is not one of its ackers"));
+        self.unarmed.clone().or(stranger)
     }
 
     /// The ackers that have not restarted since they were seen to lack nothing.
@@ -53,21 +95,156 @@ impl Vouches {
         &self,
         looks: impl Iterator<Item = &'a Observation>,
     ) -> BTreeSet<ServerName> {
+        if self.unarmed().is_some() {
+            return BTreeSet::new();
+        }
         let is_same = |look: &&Observation| {
             let seen = self.boots.get(&look.server).zip(look.seen.as_ref().ok());
-            seen.is_some_and(|(known, facts)| (boot(look.at, facts) - known).abs() <= SLACK)
+            seen.is_some_and(|((known, had), facts)| {
+                (boot(look.at, facts) - known).abs() <= SLACK && had.is_subset(&facts.received())
+            })
         };
         looks.filter(is_same).map(|look| look.server.clone()).collect()
     }
+
+    /// It is connected to this very primary and acknowledges.
+    fn acknowledges(&self, facts: &ServerFacts) -> bool {
+        let is_on = facts.replica.as_ref().is_some_and(|replica| {
+            replica.receiver == Receiver::On && Some(&replica.source_uuid) == self.uuid.as_ref()
+        });
+        is_on && facts.semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.replica_active)
+    }
 }
 
-fn is_acknowledging(facts: &ServerFacts) -> bool {
-    let is_on = facts.replica.as_ref().is_some_and(|replica| replica.receiver == Receiver::On);
-    is_on && facts.semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.replica_active)
+/// What is wrong with a primary that takes writes.
+fn unarmed(regime: &Regime, facts: &ServerFacts) -> Option<String> {
+    if regime.acks == 0 {
+        return None;
+    }
+    let semi_sync = facts.semi_sync.clone().unwrap_or_default();
+    if !semi_sync.is_armed(regime.acks) {
+        return Some(format!("its commits did not wait for {} acknowledgement(s)", regime.acks));
+    }
+    let (clients, ackers) = (semi_sync.clients, regime.ackers.len());
+    (clients as usize > ackers)
+        .then(|| format!("{clients} servers acknowledge its commits, {ackers} are on record"))
 }
 
 /// When a server booted, on the observer's clock.
 fn boot(at: Mono, facts: &ServerFacts) -> i64 {
     let micros = |n: u64| i64::try_from(n).unwrap_or(i64::MAX / 4);
     micros(at.0) - micros(facts.uptime_seconds.saturating_mul(1_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixture::*, model::Millis};
+
+    const S: u64 = 1_000_000;
+
+    fn regime() -> Regime {
+        Group::adopted().cluster().regimes[0].clone()
+    }
+
+    fn at(second: u64, server: u64, mut facts: ServerFacts) -> Observation {
+        facts.uptime_seconds = second;
+        Observation { server: name(server), at: Mono(second * S), seen: Ok(facts) }
+    }
+
+    fn primary(last: u64) -> ServerFacts {
+        primary_facts(1, run(1, last))
+    }
+
+    fn acker(server: u64, last: u64) -> ServerFacts {
+        replica_facts(server, 1, run(1, last))
+    }
+
+    /// Whom these looks, one after the other, leave to be vouched for; the newest of each counts.
+    fn vouched(looks: &[Observation]) -> BTreeSet<ServerName> {
+        let mut vouches = Vouches::default();
+        looks.iter().for_each(|look| vouches.record(&regime(), look));
+        let newest = (1..=4).filter_map(|n| looks.iter().rfind(|look| look.server == name(n)));
+        vouches.standing(newest)
+    }
+
+    #[test]
+    fn acker_seen_level_since_it_booted_is_vouched_for() {
+        let level = [at(10, 1, primary(9)), at(11, 2, acker(2, 9))];
+        assert_eq!(vouched(&level), names(&[2]));
+        assert_eq!(vouched(&[level[0].clone(), at(11, 2, acker(2, 8))]), names(&[]));
+        let mut early = level.clone();
+        early[1].at = early[0].at.plus(Millis(99));
+        assert_eq!(vouched(&early), names(&[]));
+    }
+
+    #[test]
+    fn acker_that_restarted_or_has_less_than_it_had_is_not() {
+        let level = [at(10, 1, primary(9)), at(11, 2, acker(2, 9))];
+        let mut without_threads = acker(2, 9);
+        link(&mut without_threads).receiver = Receiver::Off;
+        let mut booted = at(14, 2, without_threads);
+        booted.seen.as_mut().unwrap().uptime_seconds = 2;
+        assert_eq!(vouched(&[level[0].clone(), level[1].clone(), booted]), names(&[]));
+        // Put back to an older copy, memory and all: its uptime fits.
+        let less = at(14, 2, acker(2, 7));
+        assert_eq!(vouched(&[level[0].clone(), level[1].clone(), less]), names(&[]));
+        let more = at(14, 2, acker(2, 11));
+        assert_eq!(vouched(&[level[0].clone(), level[1].clone(), more]), names(&[2]));
+    }
+
+    #[test]
+    fn acker_of_another_source_is_not() {
+        let elsewhere = replica_facts(2, 3, run(1, 9));
+        assert_eq!(vouched(&[at(10, 1, primary(9)), at(11, 2, elsewhere)]), names(&[]));
+    }
+
+    #[test]
+    fn nobody_is_vouched_for_once_the_primary_was_seen_not_to_wait_as_agreed() {
+        let lacking: [fn(&mut crate::model::SemiSync); 6] = [
+            |s| s.source_enabled = false,
+            |s| s.acks = 0,
+            |s| s.after_sync = false,
+            |s| s.wait_no_replica = false,
+            |s| s.timeout_ms = 10_000,
+            |s| s.clients = 3,
+        ];
+        for lack in lacking {
+            let mut loose = primary(12);
+            lack(loose.semi_sync.as_mut().unwrap());
+            let mut looks = vec![
+                at(10, 1, primary(9)),
+                at(11, 2, acker(2, 9)),
+                at(12, 1, loose.clone()),
+                at(13, 2, acker(2, 12)),
+            ];
+            assert_eq!(vouched(&looks), names(&[]));
+            // Put right, everybody has to be seen level with what it has by then.
+            looks.push(at(14, 1, primary(15)));
+            assert_eq!(vouched(&looks), names(&[]));
+            looks.push(at(15, 2, acker(2, 15)));
+            assert_eq!(vouched(&looks), names(&[2]));
+            // Read-only since a restart it commits nothing, whatever its settings are.
+            (loose.read_only, loose.super_read_only) = (true, true);
+            looks.push(at(16, 1, loose));
+            assert_eq!(vouched(&looks), names(&[2]));
+        }
+    }
+
+    #[test]
+    fn stranger_that_acknowledges_leaves_nobody_to_vouch_for() {
+        let mut regime = regime();
+        regime.ackers.remove(&name(3));
+        let mut vouches = Vouches::default();
+        let level = [at(10, 1, primary(9)), at(11, 2, acker(2, 9))];
+        level.iter().for_each(|look| vouches.record(&regime, look));
+        vouches.record(&regime, &at(12, 3, acker(3, 9)));
+        assert_eq!(vouches.standing(level.iter()), names(&[]));
+        let why = "db3 acknowledges its commits and is not one of its ackers";
+        assert_eq!(vouches.unarmed().as_deref(), Some(why));
+        let mut plain = acker(3, 9);
+        plain.semi_sync = None;
+        vouches.record(&regime, &at(13, 3, plain));
+        assert_eq!(vouches.standing(level.iter()), names(&[2]));
+    }
 }

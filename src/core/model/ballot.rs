@@ -92,6 +92,10 @@ pub struct Ballot {
     pub vouched: BTreeSet<ServerName>,
     /// The server runs and is read-only since a restart younger than our knowledge of it.
     pub is_restarted: bool,
+    /// When this manager last saw the primary, its commits did not wait as agreed: who has
+    /// acknowledged what tells nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_unarmed: bool,
 }
 
 /// A ballot as the leader holds it.
@@ -104,10 +108,20 @@ pub struct CountedBallot {
 }
 
 impl Tally {
-    /// Ackers that any counted manager vouches for.
+    /// Ackers that any counted manager vouches for; nobody, if one saw the primary unarmed.
     pub fn vouched(&self) -> impl Iterator<Item = &ServerName> {
+        let is_unarmed = self.is_unarmed();
+        self.counted().filter(move |_| !is_unarmed).flat_map(|ballot| &ballot.vouched)
+    }
+
+    /// Any counted manager saw the primary unarmed when it saw it last.
+    pub fn is_unarmed(&self) -> bool {
+        self.counted().any(|ballot| ballot.is_unarmed)
+    }
+
+    fn counted(&self) -> impl Iterator<Item = &Ballot> {
         let counted = self.ballots.iter().filter(|(id, _)| self.voters.contains(id));
-        counted.flat_map(|(_, counted)| &counted.ballot.vouched)
+        counted.map(|(_, counted)| &counted.ballot)
     }
 }
 

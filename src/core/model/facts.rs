@@ -137,6 +137,20 @@ pub struct SemiSync {
     pub waiting: u32,
 }
 
+impl SemiSync {
+    /// The least `rpl_semi_sync_source_timeout` that counts as waiting for ever: a day.
+    pub const LONG_MS: u64 = 86_400_000;
+
+    /// Commits here wait for so many acknowledgements, however long it takes.
+    pub fn is_armed(&self, acks: u32) -> bool {
+        self.source_enabled
+            && self.acks >= acks
+            && self.after_sync
+            && self.wait_no_replica
+            && self.timeout_ms >= Self::LONG_MS
+    }
+}
+
 /// Everything looked at on one server, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerFacts {

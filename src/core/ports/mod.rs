@@ -104,7 +104,8 @@ pub enum SqlAction {
         /// On or off.
         on: bool,
     },
-    /// Wait for acknowledgements, or not.
+    /// Wait for acknowledgements, before anybody sees the commit and however long it takes; or do
+    /// not.
     SetSemiSyncSource {
         /// On or off.
         on: bool,

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    ClusterState, Command, GroupState, LastFailover, Member, Pause, Planned, Reply, Standing,
+    ClusterState, Command, GroupState, LastFailover, Member, Pause, Planned, Reply, Retired,
+    Standing,
 };
 use crate::model::{
     Actor, Attempt, Cause, ClusterDefinition, ClusterName, Election, EntryNine, Epoch, FailoverId,
@@ -65,7 +66,11 @@ impl GroupState {
             Command::Quarantine { cluster, epoch, server, errant } => {
                 self.cluster_mut(&cluster)?.quarantine(epoch, &server, errant)
             }
-            Command::AdvanceTime { by_ms } => {
+            Command::AdvanceTime { from_ms, .. } if from_ms != clock_ms => {
+                let why = format!("measured from group time {from_ms} ms, it is {clock_ms} ms now");
+                Err(Rejection::NotNow { why })
+            }
+            Command::AdvanceTime { from_ms: _, by_ms } => {
                 self.clock_ms = clock_ms.saturating_add(by_ms.min(3_600_000));
                 Ok(Reply::Ok)
             }
@@ -94,14 +99,25 @@ impl GroupState {
             let why = format!("the group looks after {} clusters, its limit", Self::CLUSTERS);
             return Err(Rejection::NotNow { why });
         }
-        self.clusters.insert(new.name.clone(), ClusterState::new(new));
+        let before = self.retired.remove(&new.name);
+        let mut cluster = ClusterState::new(new);
+        if let Some(Retired { epoch, next_seq }) = before {
+            // An attempt of the earlier cluster may still be on its way somewhere.
+            (cluster.epoch, cluster.next_seq) = (epoch.next(), next_seq);
+        }
+        self.clusters.insert(cluster.definition.name.clone(), cluster);
         Ok(Reply::Version { version: 1 })
     }
 
     fn remove_cluster(&mut self, name: &ClusterName) -> Applied {
         let cluster = self.cluster_mut(name)?;
         cluster.no_attempt("removing the cluster")?;
+        let left = Retired { epoch: cluster.epoch, next_seq: cluster.next_seq };
         self.clusters.remove(name);
+        self.retired.insert(name.clone(), left);
+        while self.retired.len() > Self::CLUSTERS {
+            self.retired.pop_first();
+        }
         Ok(Reply::Ok)
     }
 }
@@ -218,7 +234,8 @@ impl ClusterState {
         if self.attempt.is_none() && is_superseding {
             return Err(Rejection::WrongStage { why: "no attempt is open to supersede".into() });
         }
-        if let (Some(pause), Actor::Group) = (&self.pause, &opening.actor) {
+        // One past entry 9 is finished, paused or not: its candidate is the only primary.
+        if let (Some(pause), Actor::Group, false) = (&self.pause, &opening.actor, is_superseding) {
             return refused(Refusal::Paused { by: pause.by() });
         }
         let left_ms = self.interval_left_ms(clock_ms);
@@ -227,7 +244,7 @@ impl ClusterState {
             let left_s = left_ms.div_ceil(1000);
             return refused(Refusal::LastFailoverInterval { left_s, minutes });
         }
-        self.epoch = Epoch(expected.0 + 1);
+        self.epoch = expected.next();
         if let Some(mut open) = self.attempt.take() {
             open.outcome = Some(Outcome::Superseded { by: self.epoch });
             self.remember(open);
@@ -345,9 +362,10 @@ impl ClusterState {
     fn dismiss(&mut self, server: &ServerName, source: &ServerName, received: &GtidSet) {
         let uuid = self.members.get(source).and_then(|member| member.uuid.clone());
         let regime = self.regimes.last_mut().filter(|regime| regime.primary == *source);
-        if let (Some(regime), Some(uuid)) = (regime, uuid)
-            && regime.ackers.remove(server)
-        {
+        if let (Some(regime), Some(uuid)) = (regime, uuid) {
+            // Not logged as an acker, it may have been one all the same: a definition adopted, or
+            // a setting made by hand.
+            regime.ackers.remove(server);
             regime.base = regime.base.union(&received.of_origins(&[&uuid]));
         }
     }

@@ -187,6 +187,8 @@ pub enum Command {
     },
     /// Time has passed, by the leader's monotonic clock.
     AdvanceTime {
+        /// Group time from which it was measured: what waited in a log does not count twice.
+        from_ms: u64,
         /// How much; at most an hour at once.
         by_ms: u64,
     },
@@ -274,6 +276,7 @@ mod tests {
             hearing: BTreeMap::new(),
             vouched: Default::default(),
             is_restarted: false,
+            is_unarmed: false,
         };
         let counted = CountedBallot { ballot, age: Micros(9) };
         let opening = Opening {

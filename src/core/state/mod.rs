@@ -17,7 +17,7 @@ pub use cluster::{ClusterState, LastFailover, Member, Pause, Standing};
 pub use command::{Command, Planned, Reply};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ClusterName, Rejection};
+use crate::model::{ClusterName, Epoch, Rejection};
 
 /// The replicated state of the group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,11 +29,29 @@ pub struct GroupState {
     pub clock_ms: u64,
     /// The clusters that the group looks after.
     pub clusters: BTreeMap<ClusterName, ClusterState>,
+    /// Clusters it looked after once. The locks and turnstiles of their servers have seen those
+    /// epochs: a cluster that gets the name again goes on from there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub retired: BTreeMap<ClusterName, Retired>,
+}
+
+/// What is remembered of a cluster that was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// Its last epoch.
+    pub epoch: Epoch,
+    /// Number of the next step.
+    pub next_seq: u64,
 }
 
 impl Default for GroupState {
     fn default() -> Self {
-        Self { format: Self::FORMAT, clock_ms: 0, clusters: BTreeMap::new() }
+        Self {
+            format: Self::FORMAT,
+            clock_ms: 0,
+            clusters: BTreeMap::new(),
+            retired: BTreeMap::new(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    decide::StepOrder,
+    decide::{StepOrder, upkeep},
     model::{
         Applier, GtidSet, LinkOptions, Receiver, ReplicaFacts, ServerFacts, ServerName, StepKind,
     },
@@ -32,12 +32,12 @@ pub fn witnesses(goal: &StepKind) -> Vec<ServerName> {
         StepKind::OpenForWrites { ackers, recruits, .. } => {
             ackers.union(recruits).cloned().collect()
         }
+        StepKind::Follow { source, .. } => vec![source.clone()],
         StepKind::StopReceiver
         | StepKind::Fence { .. }
         | StepKind::CatchUp { .. }
         | StepKind::Apply { .. }
         | StepKind::Detach
-        | StepKind::Follow { .. }
         | StepKind::TakeVip { .. }
         | StepKind::DropVips { .. }
         | StepKind::ResumeReceiver
@@ -63,7 +63,7 @@ pub fn next(
         StepKind::Apply { target } => apply(facts, target),
         StepKind::Detach => detach(facts),
         StepKind::Follow { source, acker, options } => {
-            follow(order, facts, source, *acker, options)
+            follow(order, facts, seen.get(source), (source, *acker, options))
         }
         StepKind::OpenForWrites { acks, .. } => open_for_writes(order, facts, seen, *acks),
         StepKind::ResumeReceiver => resume(order, facts),
@@ -173,7 +173,10 @@ fn detach(facts: &ServerFacts) -> Next {
             false => Next::Met,
         };
     };
+    // What a donor sent beyond the target is applied, too: forgetting the source throws it away.
+    let is_level = replica.retrieved.is_subset(&facts.executed);
     match (&replica.receiver, &replica.applier) {
+        (Receiver::Off, Applier::On | Applier::Off) if !is_level => applying(replica),
         (Receiver::Off, Applier::Off | Applier::Broken { .. }) => {
             Next::Act(SqlAction::ForgetSource)
         }
@@ -183,15 +186,23 @@ fn detach(facts: &ServerFacts) -> Next {
     }
 }
 
+/// Judged by looks of this very step, the source's after the server's own: what was planned on rests
+/// on older ones, and a server made harmless meanwhile has committed what waited in it (SAFETY
+/// invariant 11).
 fn follow(
     order: &StepOrder,
     facts: &ServerFacts,
-    source: &ServerName,
-    acker: bool,
-    options: &LinkOptions,
+    theirs: Option<&ServerFacts>,
+    (source, acker, options): (&ServerName, bool, &LinkOptions),
 ) -> Next {
     if let Some(action) = harmless(facts) {
         return Next::Act(action);
+    }
+    // Until its source answers nobody can tell whether it may follow.
+    let Some(theirs) = theirs else { return Next::Wait };
+    let errant = upkeep::errant(theirs, facts);
+    if !errant.is_empty() {
+        return Next::Impossible(format!("it has transactions that {source} lacks: {errant}"));
     }
     let is_flagged = |facts: &ServerFacts| {
         facts.semi_sync.as_ref().is_none_or(|semi_sync| semi_sync.replica_enabled == acker)
@@ -261,7 +272,7 @@ fn open_for_writes(
         return Next::Wait;
     }
     let semi_sync = facts.semi_sync.as_ref();
-    if acks > 0 && !semi_sync.is_some_and(|s| s.source_enabled && s.acks == acks) {
+    if acks > 0 && !semi_sync.is_some_and(|s| s.is_armed(acks) && s.acks == acks) {
         return match semi_sync {
             Some(_) => Next::Act(SqlAction::SetSemiSyncSource { on: true, acks }),
             None => Next::Impossible("the semi-sync plugins are not there".into()),

@@ -25,6 +25,10 @@ use crate::{
 /// Longest wait for a connection and the lock.
 const LOCK: Micros = Micros(3_000_000);
 
+/// Longest time for committing the beginning of a step on a host, where no lock tells whether a newer
+/// leader has come by meanwhile.
+const COMMIT: Micros = Micros(2_000_000);
+
 /// Shortest time for a look.
 const LOOK: Micros = Micros(1_000_000);
 
@@ -192,7 +196,13 @@ async fn run_remote<P: Ports>(ports: &P, order: &StepOrder, began: Mono) -> End 
     let mut text = release(ports, order).await;
     let deadline = ports.clock().now().plus(order.deadline);
     let mut outcome = None;
-    for command in remote_commands(order) {
+    let took = ports.clock().now().since(began);
+    if took > COMMIT {
+        let why = format!("agreeing on it took {took}: its time was over");
+        outcome = Some(StepOutcome::Failed { why });
+    }
+    let commands = remote_commands(order).into_iter().take_while(|_| took <= COMMIT);
+    for command in commands {
         match ports.remote().run(&order.place, order.token, &command, deadline).await {
             Ok(printed) => text.push_str(&printed),
             Err(error) => {

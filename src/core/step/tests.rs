@@ -31,8 +31,10 @@ fn order(target: u64, goal: StepKind) -> StepOrder {
     }
 }
 
+/// db3, which has executed what everybody has, answers as a witness.
 fn act(target: u64, goal: StepKind, facts: &ServerFacts) -> Next {
-    next(&order(target, goal), facts, &BTreeMap::new(), 0)
+    let seen = BTreeMap::from([(name(3), primary_facts(3, run(1, 9)))]);
+    next(&order(target, goal), facts, &seen, 0)
 }
 
 fn impossible(why: &str) -> Next {
@@ -153,6 +155,16 @@ fn detach() {
     let applying = |link: &mut ReplicaFacts| link.receiver = Receiver::Off;
     assert_eq!(act(2, goal(), &replica(applying)), Next::Act(SqlAction::StopReplica));
     assert_eq!(act(2, goal(), &replica(off)), Next::Act(SqlAction::ForgetSource));
+    // A donor may have sent more than was asked for: it is applied, never thrown away.
+    let more = |applier: Applier| {
+        replica(|link| {
+            (link.receiver, link.applier, link.retrieved) = (Receiver::Off, applier, run(1, 12));
+        })
+    };
+    assert_eq!(act(2, goal(), &more(Applier::On)), Next::Wait);
+    assert_eq!(act(2, goal(), &more(Applier::Off)), Next::Act(SqlAction::StartApplier));
+    let broken = Applier::Broken { code: 1062, text: "duplicate".into() };
+    assert_eq!(act(2, goal(), &more(broken)), Next::Act(SqlAction::ForgetSource));
     let mut flagged = alone();
     flagged.semi_sync = Some(SemiSync { replica_enabled: true, ..SemiSync::default() });
     let unflag = SqlAction::SetSemiSyncReplica { on: false };
@@ -196,6 +208,22 @@ fn follow_that_cannot_be() {
     };
     let why = impossible("its applier stopped with error 1062: duplicate");
     assert_eq!(act(2, follow(true), &replica_of(3, broken)), why);
+}
+
+#[test]
+fn follow_is_refused_to_a_server_with_transactions_that_its_source_lacks() {
+    let mut errant = replica_of(3, off);
+    errant.executed = run(1, 9).union(&run(2, 1));
+    let why = impossible(&format!("it has transactions that db3 lacks: {}:1", uuid(2)));
+    for acker in [true, false] {
+        assert_eq!(act(2, follow(acker), &errant), why);
+    }
+    // Those that it got from its source just now are not errant, although the look is older.
+    errant.executed = run(1, 9).union(&run(3, 4));
+    assert_eq!(act(2, follow(true), &errant), Next::Act(SqlAction::StartReplica));
+    // A source that does not answer says nothing.
+    let order = order(2, follow(true));
+    assert_eq!(next(&order, &replica_of(3, off), &BTreeMap::new(), 0), Next::Wait);
 }
 
 #[test]
@@ -259,9 +287,25 @@ fn open_for_writes_turns_semi_sync_on_before_it_lets_anybody_write() {
     let on = SqlAction::SetSemiSyncSource { on: true, acks: 1 };
     assert_eq!(open(&alone(), acker(|_| {})), Next::Act(on.clone()));
     let mut armed = alone();
-    armed.semi_sync = Some(SemiSync { source_enabled: true, acks: 2, ..SemiSync::default() });
-    assert_eq!(open(&armed, acker(|_| {})), Next::Act(on));
-    armed.semi_sync = Some(SemiSync { source_enabled: true, acks: 1, ..SemiSync::default() });
+    let whole = primary_facts(2, run(1, 9)).semi_sync;
+    let but = |change: fn(&mut SemiSync)| {
+        let mut semi_sync = whole.clone().unwrap_or_default();
+        change(&mut semi_sync);
+        Some(semi_sync)
+    };
+    // A commit that waits for a while only, or for nobody where nobody is, is no promise.
+    let lacking: [fn(&mut SemiSync); 5] = [
+        |s| s.acks = 2,
+        |s| s.source_enabled = false,
+        |s| s.after_sync = false,
+        |s| s.wait_no_replica = false,
+        |s| s.timeout_ms = 10_000,
+    ];
+    for lack in lacking {
+        armed.semi_sync = but(lack);
+        assert_eq!(open(&armed, acker(|_| {})), Next::Act(on.clone()));
+    }
+    armed.semi_sync = whole.clone();
     assert_eq!(open(&armed, acker(|_| {})), Next::Act(SqlAction::SetWritable));
     armed.read_only = false;
     assert_eq!(open(&armed, acker(|_| {})), Next::Act(SqlAction::SetWritable));
@@ -295,9 +339,10 @@ fn open_for_writes_without_acknowledgements_waits_for_nobody() {
 }
 
 #[test]
-fn only_an_opening_has_witnesses() {
+fn openings_and_followers_have_witnesses() {
     let goal = StepKind::OpenForWrites { acks: 1, ackers: names(&[3]), recruits: names(&[2, 3]) };
     assert_eq!(witnesses(&goal), [name(2), name(3)]);
+    assert_eq!(witnesses(&follow(true)), [name(3)]);
     assert_eq!(witnesses(&StepKind::Detach), []);
 }
 

@@ -48,6 +48,12 @@ impl Default for Host {
 /// How long a login over SSH is waited for.
 const LOGIN: Micros = 3_000_000;
 
+/// A command that has not begun on its host by then is refused there.
+const START: Micros = 2_000_000;
+
+/// What a sender's and a host's clock may differ by.
+const CLOCK_MARGIN: Micros = 500_000;
+
 /// How long what nobody waits for any more may still arrive.
 const LINGER: Micros = 15_000_000;
 
@@ -64,6 +70,7 @@ impl Ctx {
     ) -> Result<String, PortError> {
         let (from, there) = (Node::Manager(manager), Node::Host(to));
         let login = until.min(self.sim.now() + LOGIN);
+        let start_by = until.min(self.sim.now() + START);
         if !self.world().hosts[to].has_ssh
             || !self.travel(from, there, login).await
             || !self.travel(there, from, login).await
@@ -76,7 +83,7 @@ impl Ctx {
             if !ctx.travel(from, there, until.saturating_add(LINGER)).await {
                 return;
             }
-            let result = ctx.turnstile(to, token, &command).await;
+            let result = ctx.turnstile(to, token, &command, start_by).await;
             ctx.world().note(|world| {
                 let name = &world.names[to];
                 format!("m{manager} {token} host of {name}: {command:?} -> {result:?}")
@@ -94,12 +101,17 @@ impl Ctx {
         at: Ix,
         token: Token,
         command: &RemoteCommand,
+        start_by: Micros,
     ) -> Result<String, PortError> {
         while self.world().hosts[at].is_busy {
             self.sim.sleep(2_000).await;
         }
         let work = {
             let mut world = self.world();
+            // By the host's own clock, which its sender has read.
+            if self.sim.now() > start_by + CLOCK_MARGIN {
+                return Err(PortError::not_done(Trouble::Answered, "it came too late"));
+            }
             let host = &mut world.hosts[at];
             if let Some(highest) = host.highest.filter(|highest| *highest > token) {
                 let why = format!("the turnstile has seen {highest}, this is {token}");

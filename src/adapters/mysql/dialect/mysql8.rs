@@ -235,7 +235,12 @@ pub(super) fn statement(action: &SqlAction, terms: &Terms<'_>) -> Option<String>
         // One statement, carried out from left to right: never fewer acknowledgements than wanted.
         SqlAction::SetSemiSyncSource { on: true, acks } => format!(
             "SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = {acks}, \
-             GLOBAL rpl_semi_sync_source_enabled = ON"
+             GLOBAL rpl_semi_sync_source_wait_point = 'AFTER_SYNC', \
+             GLOBAL rpl_semi_sync_source_wait_no_replica = ON, \
+             GLOBAL rpl_semi_sync_source_timeout = \
+             GREATEST(@@GLOBAL.rpl_semi_sync_source_timeout, {}), \
+             GLOBAL rpl_semi_sync_source_enabled = ON",
+            SemiSync::LONG_MS
         ),
         SqlAction::SetSemiSyncSource { on: false, acks: _ } => {
             "SET GLOBAL rpl_semi_sync_source_enabled = OFF".into()

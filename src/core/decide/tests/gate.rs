@@ -159,6 +159,28 @@ fn live_primary_is_not_replaced_by_a_wish() {
     assert_eq!(wished(&view, &wish()), [Refusal::PrimaryAlive { server: name(1) }]);
     let vouched = Wish { asserted_dead: true, ..wish() };
     assert_eq!(wished(&view, &vouched), [Refusal::PrimaryAlive { server: name(1) }]);
+    // One manager that has an answer is enough to refute whoever vouches for the death.
+    let answers = [Answer::Down, Answer::Down, Answer::Up];
+    seen(&mut view).tally = Some(tally(Epoch(0), answers));
+    assert_eq!(wished(&view, &vouched), [Refusal::PrimaryAlive { server: name(1) }]);
+    assert_eq!(wished(&view, &wish()), []);
+}
+
+#[test]
+fn word_of_an_operator_stands_in_for_ballots_only_once_all_managers_were_waited_for() {
+    let mut view = bereft_view(&Group::adopted());
+    let mut partial = tally(Epoch(0), [Answer::Down, Answer::Unknown, Answer::Up]);
+    partial.ballots.remove(&crate::model::ManagerId(3));
+    seen(&mut view).tally = Some(partial.clone());
+    let vouched = Wish { asserted_dead: true, ..wish() };
+    let refusal = Refusal::NotDown { down: 1, needed: 2, voters: 3 };
+    assert_eq!(wished(&view, &vouched), [refusal]);
+    seen(&mut view).asked_at = Some(NOW.minus(Millis(1500)));
+    assert_eq!(wished(&view, &vouched), []);
+    seen(&mut view).asked_at = None;
+    partial.ballots = tally(Epoch(0), [Answer::Down, Answer::Unknown, Answer::Unknown]).ballots;
+    seen(&mut view).tally = Some(partial);
+    assert_eq!(wished(&view, &vouched), []);
 }
 
 #[test]
@@ -178,6 +200,28 @@ fn missing_acker_leaves_no_coverage_and_too_few_ackers() {
     seen(&mut view).observations.insert(name(3), no_look(3));
     let few = Refusal::TooFewAckers { candidate: name(2), left: 0, acks: 1 };
     assert_eq!(all(&view), [no_coverage(&[2]), few]);
+}
+
+#[test]
+fn primary_that_was_seen_not_to_wait_for_acknowledgements() {
+    let mut view = bereft_view(&Group::adopted());
+    let requirement =
+        |what: &str| vec![Refusal::Requirement { server: name(1), what: what.into() }];
+    seen(&mut view).unarmed = Some("a test".into());
+    assert_eq!(all(&view), requirement("a test"));
+    seen(&mut view).unarmed = None;
+    // By the word of another manager, although this one and a third vouch for the ackers.
+    if let Some(tally) = &mut seen(&mut view).tally {
+        tally.ballots.values_mut().take(1).for_each(|counted| counted.ballot.is_unarmed = true);
+    }
+    assert_eq!(
+        all(&view),
+        requirement("its commits did not wait as agreed when a manager saw it last")
+    );
+    let fenced = group_in(Mode::Fenced);
+    let mut view = bereft_view(&fenced);
+    seen(&mut view).unarmed = Some("a test".into());
+    assert_eq!(all(&view), []);
 }
 
 #[test]

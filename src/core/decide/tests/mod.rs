@@ -31,7 +31,7 @@ fn bereft_view(group: &Group) -> View {
     let mut view = view(group, bereft());
     let epoch = group.cluster().epoch;
     let seen = seen(&mut view);
-    seen.tally = Some(tally(epoch, [Answer::Down, Answer::Down, Answer::Up]));
+    seen.tally = Some(tally(epoch, [Answer::Down, Answer::Down, Answer::Unknown]));
     seen.doubt = Some(crate::model::Micros(60_000));
     seen.asked_at = Some(Mono(NOW.0 - 1_000));
     view

@@ -246,12 +246,19 @@ fn word_of_an_operator_is_a_fence() {
 
 #[test]
 fn opening_that_waited_in_a_log_is_confirmed_before_its_first_step() {
+    for term in [TERM - 1, TERM] {
+        confirmed_before_its_first_step(term);
+    }
+}
+
+/// The entry may have waited in the log of this very leader, while nobody followed it.
+fn confirmed_before_its_first_step(term: u64) {
     let mut group = Group::adopted();
     let steps = stage::freeze(group.cluster());
     let (cluster, expected) = ("app1".into(), Epoch(0));
     let opening = Box::new(opening(Epoch(0)));
     let open = Command::OpenAttempt { cluster, expected, opening, steps };
-    group.apply_in(TERM - 1, open);
+    group.apply_in(term, open);
     let told = |answers| {
         let mut view = bereft_view(&group);
         seen(&mut view).tally = Some(tally(Epoch(1), answers));
@@ -269,10 +276,52 @@ fn opening_that_waited_in_a_log_is_confirmed_before_its_first_step() {
     seen(&mut stuck).progress_at = NOW.minus(Millis(30_000));
     let Command::Undo { why, .. } = proposed(&stuck) else { panic!("an undo") };
     assert_eq!(why, "the primary's death was not confirmed");
-    // Begun, it is past that.
+    // Ballots of the epoch that it was opened in are as good, while they are young.
+    let mut before = told([down, down, up]);
+    seen(&mut before).tally = Some(tally(Epoch(0), [down, down, up]));
+    assert_eq!(short(&next(&before)).len(), 3);
+    let mut old = tally(Epoch(0), [down, down, up]);
+    old.ballots.values_mut().for_each(|counted| counted.age = Micros(1_000_001));
+    seen(&mut before).tally = Some(old);
+    assert_eq!(short(&next(&before)), [""; 0]);
+    // Begun by a leader before this one, it still has to be confirmed; fenced, it has not.
     let stop = group.steps("stop_receiver")[0];
+    let begin = Command::BeginStep { cluster: "app1".into(), step: stop };
+    group.apply_in(TERM - 1, begin);
+    let waiting = |group: &Group| {
+        let mut view = bereft_view(group);
+        seen(&mut view).tally = Some(tally(Epoch(1), [down, unknown, up]));
+        short(&next(&view)).is_empty()
+    };
+    assert!(waiting(&group));
     group.begin(stop);
-    assert!(!moves(&group).is_empty());
+    assert!(!waiting(&group));
+    let mut fenced = freezing();
+    let fence = fenced.steps("fence")[0];
+    fenced.apply_in(TERM - 1, Command::BeginStep { cluster: "app1".into(), step: fence });
+    assert!(waiting(&fenced));
+    fenced.apply(end_step(fence, TERM - 1, met(&GtidSet::empty())));
+    assert!(!waiting(&fenced));
+}
+
+#[test]
+fn freeze_of_a_primary_that_answers_a_majority_again_is_given_up_unless_it_is_fenced() {
+    let mut group = freezing();
+    group.meet("stop_receiver", &run(1, 9));
+    let (up, unknown) = (Answer::Up, Answer::Unknown);
+    let told = |group: &Group| {
+        let mut view = bereft_view(group);
+        seen(&mut view).tally = Some(tally(Epoch(1), [up, up, unknown]));
+        view
+    };
+    let Command::Undo { why, .. } = proposed(&told(&group)) else { panic!("an undo") };
+    assert_eq!(why, "the primary answers again");
+    let mut striking = told(&group);
+    seen(&mut striking).running.insert(group.steps("fence")[0], NOW);
+    seen(&mut striking).opened_at = Some(NOW);
+    assert_eq!(short(&next(&striking)), [""; 0]);
+    group.meet("fence", &GtidSet::empty());
+    assert_eq!(short(&next(&told(&group))), ["propose elect"]);
 }
 
 #[test]

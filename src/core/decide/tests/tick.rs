@@ -45,10 +45,11 @@ fn doubt_is_asked_about_often() {
 fn dead_primary_opens_an_attempt_with_its_tally_as_evidence() {
     let view = bereft_view(&Group::adopted());
     let [Move::Propose { command }] = &tick(&view)[..] else { panic!("one proposal") };
+    let tally = tally(Epoch(0), [Answer::Down, Answer::Down, Answer::Unknown]);
     let expected = Command::OpenAttempt {
         cluster: "app1".into(),
         expected: Epoch(0),
-        opening: Box::new(opening(Epoch(0))),
+        opening: Box::new(crate::model::Opening { tally, ..opening(Epoch(0)) }),
         steps: crate::decide::stage::freeze(Group::adopted().cluster()),
     };
     assert_eq!(**command, expected);

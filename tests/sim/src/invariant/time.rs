@@ -1,7 +1,7 @@
 //! Invariant 12: replicated time never runs back, and the last-failover interval is kept.
 
 use conclave_core::{
-    model::{Cause, Millis},
+    model::{Cause, Millis, Outcome},
     state::{Command, Reply},
 };
 
@@ -38,6 +38,13 @@ impl Invariant for Time {
             }
             (Command::PassPointOfNoReturn { .. }, Reply::Opened { .. }) => {
                 self.last = Some(Millis(state.clock_ms));
+                Ok(())
+            }
+            // The failover that it was to supersede was not completed: it does not count.
+            (Command::CloseAttempt { outcome: Outcome::Aborted { .. }, .. }, Reply::Ok)
+                if of(before, &world.cluster).is_some_and(|was| was.regimes.len() > 1) =>
+            {
+                self.last = None;
                 Ok(())
             }
             (

@@ -1,9 +1,9 @@
 //! Invariant 3: two keys to declare death, and no failover without a true reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use conclave_core::{
-    model::{Answer, Cause, Opening, Policy},
+    model::{Answer, Attempt, Cause, Epoch, Opening, Policy, Stage, StepKind, Term, Token},
     state::{Command, Reply},
 };
 
@@ -19,10 +19,15 @@ use crate::{
 pub struct TwoKeys {
     well_since: BTreeMap<Ix, Micros>,
     heard_since: BTreeMap<Ix, Micros>,
+    /// Leaders that have acted, by epoch and term.
+    acted: BTreeSet<(Epoch, Term)>,
 }
 
-/// What a ballot says may be this much older than the opening; so may what a replica heard.
+/// What a ballot says may be this much older than an act on a server; so may what a replica heard.
 const SLACK: Micros = 2_000_000;
+
+/// How long a command for a host may be on its way after that: agreed on, logged in, margins.
+const REMOTE: Micros = 5_000_000;
 
 impl TwoKeys {
     fn look(&mut self, world: &World) {
@@ -47,8 +52,28 @@ impl TwoKeys {
         Ok(())
     }
 
-    /// Looks at the truth when an attempt first touches something.
-    fn is_true(&self, world: &World, opening: &Opening) -> Result<(), String> {
+    /// The first act of each leader in the freeze of an attempt that was opened on ballots. What
+    /// is undone touches nothing but what it puts back.
+    fn judge_act(&mut self, world: &World, token: Token, slack: Micros) -> Result<(), String> {
+        let group = world.consensus.newest();
+        let attempt = of(&group, &world.cluster).and_then(|cluster| cluster.attempt.as_ref());
+        let is_judged = |open: &&Attempt| {
+            open.epoch() == token.epoch
+                && open.stage == Stage::Freeze
+                && open.opening.cause != Cause::PrimaryRestarted
+        };
+        match attempt.filter(is_judged) {
+            Some(open) if self.acted.insert((token.epoch, token.term)) => {
+                let fences = open.steps.iter().filter(|s| matches!(s.goal, StepKind::Fence { .. }));
+                let is_fenced = fences.into_iter().any(|step| step.met().is_some());
+                if is_fenced { Ok(()) } else { self.is_true(world, &open.opening, slack) }
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Looks at the truth when an attempt touches something.
+    fn is_true(&self, world: &World, opening: &Opening, slack: Micros) -> Result<(), String> {
         let tally = &opening.tally;
         let now = world.sim.now();
         let Some(ix) = world.ix(&tally.primary) else { return Ok(()) };
@@ -56,10 +81,10 @@ impl TwoKeys {
             marks.get(&ix).map_or(0, |since| now.saturating_sub(*since))
         };
         let (well, heard) = (since(&self.well_since), since(&self.heard_since));
-        if well > SLACK {
+        if well > slack {
             return Err(format!("{} was declared dead, well for {well} us", tally.primary));
         }
-        if heard > SLACK {
+        if heard > slack {
             let who = &tally.primary;
             return Err(format!("{who} was declared dead, heard by replicas for {heard} us"));
         }
@@ -127,26 +152,11 @@ impl Invariant for TwoKeys {
                 let Some(cluster) = of(state, &world.cluster) else { return Ok(()) };
                 self.judge(opening, &cluster.definition.policy)
             }
-            Event::Committed {
-                command: Command::BeginStep { .. },
-                reply: Reply::Ok,
-                state,
-                ..
-            } => {
-                let attempt = of(state, &world.cluster).and_then(|c| c.attempt.as_ref());
-                let runs = attempt.iter().flat_map(|attempt| &attempt.steps);
-                let is_first = runs.map(|step| step.runs.len()).sum::<usize>() == 1;
-                let opening = attempt.map(|attempt| &attempt.opening);
-                match opening.filter(|o| is_first && o.cause != Cause::PrimaryRestarted) {
-                    Some(opening) => self.is_true(world, opening),
-                    None => Ok(()),
-                }
-            }
+            Event::Acting { token, .. } => self.judge_act(world, *token, SLACK),
+            Event::RemoteActing { token, .. } => self.judge_act(world, *token, SLACK + REMOTE),
             Event::Committed { .. }
             | Event::Locked { .. }
-            | Event::Acting { .. }
             | Event::Acted { .. }
-            | Event::RemoteActing { .. }
             | Event::Acknowledged { .. } => Ok(()),
         }
     }

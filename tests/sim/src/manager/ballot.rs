@@ -60,6 +60,11 @@ impl World {
                 .map(|seen| seen.vouched.clone())
                 .unwrap_or_default(),
             is_restarted: manager.is_restarted(now, cluster),
+            is_unarmed: manager
+                .view
+                .clusters
+                .get(&self.cluster)
+                .is_some_and(|seen| seen.unarmed.is_some()),
         })
     }
 

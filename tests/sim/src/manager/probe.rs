@@ -153,14 +153,15 @@ impl super::Manager {
         let is_primary = cluster.and_then(|c| c.primary()) == Some(&look.server);
         let is_writable = look.seen.as_ref().is_ok_and(|facts| facts.is_writable());
         let at = look.at;
-        if let Some(primary) = cluster.and_then(|c| c.primary()).cloned() {
-            self.vouches.record(&primary, &look);
+        if let Some(regime) = cluster.and_then(|c| c.regime()).cloned() {
+            self.vouches.record(&regime, &look);
         }
         let mut looks = self.seen(name).observations.clone();
         looks.insert(look.server.clone(), look.clone());
         let vouched = self.vouches.standing(looks.values());
+        let unarmed = self.vouches.unarmed();
         let seen = self.seen(name);
-        seen.vouched = vouched;
+        (seen.vouched, seen.unarmed) = (vouched, unarmed);
         if is_primary && is_writable {
             seen.seen_writable = Some(at);
         }
