@@ -58,7 +58,8 @@ pub fn next(
 impl Case<'_> {
     fn freeze(&self) -> Vec<Move> {
         let is_unconfirmed = is_unconfirmed(self.attempt, self.term);
-        match self.confirmation() {
+        let confirmation = self.confirmation();
+        match confirmation {
             Confirmation::Alive if is_unconfirmed || self.is_answering_unfenced() => {
                 return vec![self.give_up("the primary answers again".into())];
             }
@@ -81,8 +82,9 @@ impl Case<'_> {
         }
         let is_settled = stops().all(|step| self.is_settled(step));
         // In `quorum` mode stopped receivers are the proof; the fence goes on beside the recovery
-        // and is waited for before the candidate is opened.
-        let may_elect = fence.is_enough || !is_fence_first;
+        // and is waited for before the candidate is opened; before the election, too, if the
+        // primary answers again: then the fence decides whether to go on or to give up.
+        let may_elect = fence.is_enough || !is_fence_first && confirmation != Confirmation::Alive;
         if let Some(election) = self.elected(may_elect && is_settled) {
             let steps = stage::recover(&election, &self.applied_by(&election.candidate));
             return vec![self.propose(Command::Elect {
@@ -391,6 +393,7 @@ impl Case<'_> {
 }
 
 /// What fresh ballots say of an attempt that is open already.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Confirmation {
     Dead,
     Alive,
