@@ -188,6 +188,7 @@ impl Story {
             executed: GtidSet::run(UUIDS[0], 1, 5012),
             received: GtidSet::run(UUIDS[0], 1, 5012),
             read_only: false,
+            uptime_seconds: None,
         };
         self.step(first + 1, StepOutcome::Done { evidence }, 14_000, Some(144_000));
         let evidence = StepEvidence::Host { text: "announced\n".into() };
@@ -296,6 +297,7 @@ fn done(executed: u64, received: u64) -> StepOutcome {
             executed: GtidSet::run(UUIDS[0], 1, executed),
             received: GtidSet::run(UUIDS[0], 1, received),
             read_only: true,
+            uptime_seconds: None,
         },
     }
 }

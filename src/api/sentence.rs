@@ -205,7 +205,7 @@ pub fn outcome_text(outcome: &StepOutcome) -> String {
 
 fn step_evidence(evidence: &StepEvidence) -> String {
     match evidence {
-        StepEvidence::Server { executed, received, read_only } => {
+        StepEvidence::Server { executed, received, read_only, uptime_seconds: _ } => {
             let access = if *read_only { "read-only" } else { "writable" };
             match received.minus(executed).count() {
                 0 => format!("{access}, executed {}", short(executed)),

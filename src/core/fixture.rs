@@ -258,6 +258,7 @@ pub fn met(executed: &GtidSet) -> StepOutcome {
         executed: executed.clone(),
         received: executed.clone(),
         read_only: true,
+        uptime_seconds: None,
     };
     StepOutcome::Done { evidence }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    candidate, coverage,
+    candidate, coverage, upkeep,
     verdict::{self, Verdict},
     view::{ClusterView, FRESH, View, Wish},
 };
@@ -147,7 +147,12 @@ pub fn feasible(
     }
     let mut out = Vec::new();
     let mut reached = seen.reached(view.now, FRESH);
-    reached.retain(|name| !cluster.is_primary(name));
+    let is_itself = |name: &ServerName| {
+        let known = upkeep::known_uuid(cluster, name);
+        let found = seen.facts(name, view.now, FRESH).map(|facts| facts.uuid.as_str());
+        known.is_none() || known == found
+    };
+    reached.retain(|name| !cluster.is_primary(name) && is_itself(name));
     let received: BTreeMap<ServerName, GtidSet> = reached
         .iter()
         .filter_map(|name| Some((name.clone(), seen.facts(name, view.now, FRESH)?.received())))

@@ -22,7 +22,10 @@ pub mod vouch;
 pub use view::{ClusterView, Move, StepOrder, View, Wish};
 
 use crate::{
-    model::{Actor, Answer, Cause, ClusterName, Micros, Opening, Refusal, ServerName, Tally, Term},
+    model::{
+        Actor, Answer, Cause, ClusterName, Micros, Opening, Refusal, RestartPolicy, ServerFacts,
+        ServerName, Tally, Term,
+    },
     state::{ClusterState, Command},
 };
 
@@ -109,7 +112,7 @@ fn open(
         Some(open) if open.stage.entry_nine().is_none() => return Opened::NoCause,
         Some(open) => (Cause::CandidateLost { superseded: open.id.clone() }, None),
         None if seen.wish.is_some() => (Cause::Manual, seen.wish.as_ref()),
-        None if is_to_be_replaced(cluster, &tally) => (Cause::PrimaryRestarted, None),
+        None if is_to_be_replaced(view, cluster, seen, &tally) => (Cause::PrimaryRestarted, None),
         None => (Cause::PrimaryDown, None),
     };
     let refusals = match &cause {
@@ -157,15 +160,27 @@ fn say_why_not(
 }
 
 /// The primary runs, read-only since a restart, a majority says so, and the policy is to replace
-/// it.
-fn is_to_be_replaced(cluster: &ClusterState, tally: &Tally) -> bool {
+/// it; or it has lost transactions. What ballots say may be as old as the looks behind them: a
+/// primary that was opened again a moment ago is left alone.
+fn is_to_be_replaced(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    tally: &Tally,
+) -> bool {
+    let is_settled = seen.ended.values().all(|ended| view.now.since(*ended) >= view::FRESH);
+    let facts = seen.facts(&tally.primary, view.now, view::FRESH);
+    let is_closed = |facts: &&ServerFacts| !facts.is_writable();
+    let is_lossy =
+        facts.filter(is_closed).is_some_and(|facts| upkeep::has_lost(view, cluster, seen, facts));
     let policy = &cluster.definition.policy;
     let limit = Micros::from(policy.ballot_age_ms);
     let says_so = tally.ballots.iter().filter(|(id, counted)| {
         let is_up = counted.ballot.answer == Answer::Up;
         tally.voters.contains(id) && counted.age <= limit && is_up && counted.ballot.is_restarted
     });
-    policy.primary_restarted == crate::model::RestartPolicy::Failover
+    (policy.primary_restarted == RestartPolicy::Failover || is_lossy)
+        && is_settled
         && tally.epoch == cluster.epoch
         && says_so.count() > tally.voters.len() / 2
 }

@@ -139,7 +139,7 @@ impl Case<'_> {
             return false;
         }
         if self.seen.vouched.contains(server) {
-            return true;
+            return !self.may_have_restarted(server);
         }
         let facts = self.seen.facts(server, self.view.now, FRESH);
         let since = self.seen.opened_at.map(|opened| self.view.now.since(opened).plus(FRESH));
@@ -147,6 +147,23 @@ impl Case<'_> {
             facts.uptime_seconds.saturating_mul(1_000_000) > since.plus(FRESH).0
         });
         is_older && self.attempt.opening.tally.vouched().any(|name| name == server)
+    }
+
+    /// Between the look that it is vouched for by and the look that found its receiver stopped: it
+    /// would not be the server that was seen level any more.
+    fn may_have_restarted(&self, server: &ServerName) -> bool {
+        let stops =
+            |step: &&StepRecord| step.goal == StepKind::StopReceiver && step.target == *server;
+        let stop = self.attempt.steps.iter().find(stops);
+        let Some((stop, Some(StepEvidence::Server { uptime_seconds: Some(uptime), .. }))) =
+            stop.map(|stop| (stop, stop.met()))
+        else {
+            return false;
+        };
+        let Some(look) = self.seen.observations.get(server) else { return true };
+        let stopped = self.seen.ended.get(&stop.id).copied().unwrap_or(self.seen.progress_at);
+        let was_up = look.seen.as_ref().map_or(0, |facts| facts.uptime_seconds);
+        look.at < stopped && *uptime < was_up
     }
 
     fn why_not_elected(&self) -> String {
@@ -474,6 +491,7 @@ fn step_order(
         token: Token { epoch: cluster.epoch, term, seq: step.id.seq },
         record: step.clone(),
         place: place(cluster, &step.target)?,
+        uuid: cluster.members.get(&step.target).and_then(|member| member.uuid.clone()),
         others: others.collect(),
         primary: cluster.primary().cloned(),
         revoked: revoked.map(|regime| regime.primary.clone()).collect(),

@@ -239,7 +239,14 @@ fn follow_or_quarantine(
     primary: &ServerName,
     (server, facts): (&ServerName, &ServerFacts),
 ) -> Option<Wanted> {
-    let errant = errant(seen.facts(primary, view.now, FRESH)?, facts);
+    let theirs = seen.facts(primary, view.now, FRESH)?;
+    // Put back to an older copy, it would never get what it has numbered itself: a server skips
+    // what it finds to be its own. A person must make it anew.
+    let own = theirs.executed.of_origins(&[&facts.uuid]);
+    if !own.is_subset(&facts.received()) {
+        return None;
+    }
+    let errant = errant(theirs, facts);
     Some(match errant.is_empty() {
         false => Wanted::Quarantine(errant),
         true => {
@@ -299,6 +306,7 @@ fn primary_goal(
         RestartPolicy::Reopen => true,
         RestartPolicy::Failover => !gate::without_keys(view, cluster, seen).is_empty(),
     };
+    let is_to_be_opened = is_to_be_opened && !has_lost(view, cluster, seen, facts);
     if is_to_be_opened && (!regime.is_open || is_to_be_kept()) && cluster.pause.is_none() {
         return Some(StepKind::OpenForWrites {
             acks: regime.acks.min(gate::wanted_acks(cluster).max(regime.acks)),
@@ -312,6 +320,22 @@ fn primary_goal(
     let has_ssh = cluster.definition.server(&regime.primary).is_some_and(|s| s.ssh.is_some());
     let is_elsewhere = seen.vips.get(&vip.address).is_some_and(|at| at.as_ref().ok() != uuid);
     (facts.is_writable() && is_elsewhere && has_ssh).then(|| StepKind::TakeVip { vip: vip.clone() })
+}
+
+/// A primary that takes no writes lacks what a reached server has from it, or what it had itself when
+/// it was established: its disk lost it, or it was put back to an older copy. Opened, it would
+/// number new transactions like those that it lost.
+pub fn has_lost(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    facts: &ServerFacts,
+) -> bool {
+    let others = cluster.definition.servers.iter().map(|server| &server.name);
+    let others = others.filter_map(|name| seen.facts(name, view.now, FRESH));
+    let theirs = others.map(|other| other.received().of_origins(&[&facts.uuid]));
+    let bases = cluster.regime().map(|regime| regime.base.clone());
+    theirs.chain(bases).any(|set| !set.is_subset(&facts.executed))
 }
 
 /// What a server owes the readers' addresses: each stands on a healthy replica, or on the primary

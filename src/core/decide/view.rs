@@ -101,6 +101,8 @@ pub struct StepOrder {
     pub record: StepRecord,
     /// The server it acts on.
     pub place: Place,
+    /// Its identity; `None`: it was never seen.
+    pub uuid: Option<String>,
     /// The other servers of the cluster.
     pub others: BTreeMap<ServerName, Place>,
     /// The primary in force.

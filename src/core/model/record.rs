@@ -199,6 +199,9 @@ pub enum StepEvidence {
         received: GtidSet,
         /// `read_only`.
         read_only: bool,
+        /// `Uptime`, in seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uptime_seconds: Option<u64>,
     },
     /// The last lines of what the command on the host printed; bounded.
     Host {

@@ -573,8 +573,12 @@ fn undo_that_forgets_a_receiver_which_was_stopped_meanwhile_is_refused() {
 fn receiver_that_was_found_stopped_need_not_be_resumed() {
     let mut group = Group::adopted();
     group.open();
-    let evidence =
-        StepEvidence::Server { executed: run(1, 9), received: run(1, 9), read_only: true };
+    let evidence = StepEvidence::Server {
+        executed: run(1, 9),
+        received: run(1, 9),
+        read_only: true,
+        uptime_seconds: None,
+    };
     for step in group.steps("stop_receiver") {
         group.begin(step);
         group.end(step, StepOutcome::FoundDone { evidence: evidence.clone() });

@@ -110,6 +110,12 @@ async fn pursue<P: Ports>(
             Ok(facts) => facts,
             Err(error) => return broken(acts, &error),
         };
+        // A changed address, a name that resolves elsewhere: nothing is done to another server.
+        if let Some(wanted) = order.uuid.as_ref().filter(|uuid| **uuid != facts.uuid) {
+            let (name, found) = (&order.place.server.name, &facts.uuid);
+            let why = format!("wanted {name} with uuid {wanted} at its address, found {found}");
+            return StepOutcome::Failed { why };
+        }
         let amount = facts.executed.count() + facts.received().count();
         if progress.is_some_and(|before| amount > before) {
             deadline = ports.clock().now().plus(order.deadline);
@@ -166,6 +172,7 @@ fn met(acts: usize, facts: ServerFacts) -> StepOutcome {
         received: facts.received(),
         executed: facts.executed,
         read_only: facts.read_only,
+        uptime_seconds: Some(facts.uptime_seconds),
     };
     match acts {
         0 => StepOutcome::FoundDone { evidence },

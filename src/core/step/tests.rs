@@ -22,6 +22,7 @@ fn order(target: u64, goal: StepKind) -> StepOrder {
         token: Token { epoch: Epoch(1), term: Term(TERM), seq: 4 },
         record: StepRecord { id, target: name(target), goal, runs: Vec::new() },
         place: at(target),
+        uuid: Some(uuid(target)),
         others: (1..=3).filter(|n| *n != target).map(|n| (name(n), at(n))).collect(),
         primary: Some(name(1)),
         revoked: names(&[1]),

@@ -48,9 +48,6 @@ impl Default for Host {
 /// How long a login over SSH is waited for.
 const LOGIN: Micros = 3_000_000;
 
-/// A command that has not begun on its host by then is refused there.
-const START: Micros = 2_000_000;
-
 /// What a sender's and a host's clock may differ by.
 const CLOCK_MARGIN: Micros = 500_000;
 
@@ -66,11 +63,10 @@ impl Ctx {
         to: Ix,
         token: Token,
         command: RemoteCommand,
-        until: Micros,
+        (start_by, until): (Micros, Micros),
     ) -> Result<String, PortError> {
         let (from, there) = (Node::Manager(manager), Node::Host(to));
         let login = until.min(self.sim.now() + LOGIN);
-        let start_by = until.min(self.sim.now() + START);
         if !self.world().hosts[to].has_ssh
             || !self.travel(from, there, login).await
             || !self.travel(there, from, login).await

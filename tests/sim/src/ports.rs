@@ -17,6 +17,9 @@ use crate::{
     world::Ctx,
 };
 
+/// A command that has not begun on its host by then is refused there.
+const START: Micros = 2_000_000;
+
 /// One manager process's way to the outside, for one step.
 #[derive(Clone)]
 pub struct SimPorts {
@@ -161,9 +164,11 @@ impl Remote for SimPorts {
         command: &RemoteCommand,
         deadline: Mono,
     ) -> Result<String, PortError> {
+        let until = self.until(deadline);
+        // Whatever befalls it from here on, the host knows by when the command has to begin.
+        let start_by = until.min(self.ctx.sim.now() + START);
         self.moment(Moment::BeforeAct).await;
         let ix = self.ix(place)?;
-        let until = self.until(deadline);
-        self.ctx.remote(self.manager, ix, token, command.clone(), until).await
+        self.ctx.remote(self.manager, ix, token, command.clone(), (start_by, until)).await
     }
 }

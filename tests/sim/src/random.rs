@@ -66,6 +66,7 @@ fn setup(rng: &mut Rng, seed: u64) -> Setup {
     if rng.chance(30) {
         setup = setup.prefer(1);
     }
+    setup.relay_log_recovery = rng.chance(50);
     setup
 }
 

@@ -41,6 +41,8 @@ impl Run {
         let mut run = Self { ctx, executor };
         run.world(|world| world.trace = setup.trace.then(Vec::new));
         run.world(World::start_servers);
+        let forgets = setup.relay_log_recovery;
+        run.world(|world| world.servers.iter_mut().for_each(|s| s.relay_log_recovery = forgets));
         for id in 1..=setup.managers {
             run.world(|world| world.run_manager(id));
         }

@@ -371,6 +371,20 @@ impl Server {
         self.crash();
     }
 
+    /// While it does not run its disk is put back to an older copy: the last transactions are gone.
+    pub fn put_back(&mut self, by: usize) {
+        self.waits.clear();
+        self.binlog.truncate(self.binlog.len().saturating_sub(by));
+        self.executed = Gtids::default();
+        self.next = 1;
+        for trx in self.binlog.clone() {
+            self.executed.add(trx);
+            if trx.origin == self.ix {
+                self.next = trx.number + 1;
+            }
+        }
+    }
+
     /// Starts mysqld: recovery commits what is in the binary log [kill -9, restart]; the
     /// configuration file decides the rest.
     pub fn start(&mut self, now: Micros) {

@@ -17,6 +17,8 @@ pub struct Setup {
     pub writers: u32,
     /// Pause between two writes of a client.
     pub write_every_us: u64,
+    /// A restart throws away what was received and not applied.
+    pub relay_log_recovery: bool,
     /// Whether readable lines are kept.
     pub trace: bool,
 }
@@ -35,7 +37,15 @@ impl Setup {
             readers: Vec::new(),
             policy,
         };
-        Self { seed: 1, managers: 3, definition, writers: 2, write_every_us: 20_000, trace: false }
+        Self {
+            seed: 1,
+            managers: 3,
+            definition,
+            writers: 2,
+            write_every_us: 20_000,
+            relay_log_recovery: false,
+            trace: false,
+        }
     }
 
     /// `quorum` mode with the smallest number of servers.

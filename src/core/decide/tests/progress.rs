@@ -159,6 +159,32 @@ fn candidate_that_lacks_transactions_has_a_donor() {
 }
 
 #[test]
+fn acker_that_restarted_between_its_last_look_and_its_stop_is_no_evidence() {
+    let mut group = freezing();
+    group.meet("fence", &GtidSet::empty());
+    let found = |uptime| {
+        let (executed, received) = (run(1, 9), run(1, 9));
+        let read_only = true;
+        let evidence =
+            StepEvidence::Server { executed, received, read_only, uptime_seconds: Some(uptime) };
+        StepOutcome::FoundDone { evidence }
+    };
+    let stops = group.steps("stop_receiver");
+    for (stop, uptime) in stops.iter().zip([10_000, 1]) {
+        group.begin(*stop);
+        group.end(*stop, found(uptime));
+    }
+    let mut view = bereft_view(&group);
+    let at = |millis| NOW.minus(Millis(millis));
+    seen(&mut view).ended.extend(stops.iter().map(|stop| (*stop, at(50))));
+    assert_eq!(short(&next(&view)), [""; 0]);
+    // By a look that is younger than the stop it is the server that it was.
+    let look = seen(&mut view).observations.get_mut(&name(3)).expect("it was looked at");
+    look.at = at(50);
+    assert_eq!(short(&next(&view)), ["propose elect"]);
+}
+
+#[test]
 fn quorum_mode_elects_beside_the_fence_and_waits_for_it_only_so_long_before_it_opens() {
     let mut group = Group::adopted();
     group.open();
@@ -505,8 +531,12 @@ fn outcome_unknown_is_a_failure_until_the_next_run_tells() {
     group.end(apply, StepOutcome::Unknown { why: "a test".into() });
     assert_eq!(moves(&group), ["run apply db2"]);
     group.begin(apply);
-    let evidence =
-        StepEvidence::Server { executed: run(1, 9), received: run(1, 9), read_only: true };
+    let evidence = StepEvidence::Server {
+        executed: run(1, 9),
+        received: run(1, 9),
+        read_only: true,
+        uptime_seconds: None,
+    };
     group.end(apply, StepOutcome::FoundDone { evidence });
     assert_eq!(moves(&group), ["propose pass_point_of_no_return"]);
 }

@@ -315,6 +315,54 @@ fn restarted_primary_that_is_to_be_replaced_is_opened_only_if_it_cannot_be() {
 }
 
 #[test]
+fn restarted_primary_that_lost_transactions_is_not_opened_but_replaced() {
+    let group = Group::adopted();
+    let mut rolled_back = restarted();
+    rolled_back.executed = run(1, 8);
+    let mut view = view_with(&group, look(1, rolled_back));
+    assert_eq!(moves(&view), [""; 0]);
+    // The policy says to open it again.
+    let mut ballots = tally(crate::model::Epoch(0), [crate::model::Answer::Up; 3]);
+    ballots.ballots.values_mut().for_each(|counted| counted.ballot.is_restarted = true);
+    seen(&mut view).tally = Some(ballots.clone());
+    assert_eq!(short(&crate::decide::tick(&view)), ["propose open_attempt"]);
+    let mut whole = view_with(&group, look(1, restarted()));
+    seen(&mut whole).tally = Some(ballots);
+    assert_eq!(short(&crate::decide::tick(&whole)), ["plan open_for_writes db1"]);
+    // What it had when it was established counts, too, whoever numbered it.
+    let mut group = Group::adopted();
+    group.cluster_mut().regimes[0].base = run(2, 3);
+    assert_eq!(with(&group, 1, restarted()), [""; 0]);
+}
+
+#[test]
+fn primary_opened_a_moment_ago_is_not_replaced_on_older_looks() {
+    let mut group = Group::adopted();
+    group.cluster_mut().definition.policy.primary_restarted = RestartPolicy::Failover;
+    let mut view = view_with(&group, look(1, restarted()));
+    let mut ballots = tally(crate::model::Epoch(0), [crate::model::Answer::Up; 3]);
+    ballots.ballots.values_mut().for_each(|counted| counted.ballot.is_restarted = true);
+    seen(&mut view).tally = Some(ballots);
+    let step = crate::model::StepId { epoch: crate::model::Epoch(0), seq: 1 };
+    seen(&mut view).ended.insert(step, NOW.minus(Millis(2499)));
+    assert_eq!(short(&crate::decide::tick(&view)), [""; 0]);
+    seen(&mut view).ended.insert(step, NOW.minus(Millis(2500)));
+    assert_eq!(short(&crate::decide::tick(&view)), ["propose open_attempt"]);
+}
+
+#[test]
+fn former_that_lacks_what_it_numbered_itself_is_not_taken_back() {
+    let group = former(true);
+    let mut primary = primary_facts(1, run(1, 9).union(&run(3, 4)));
+    let mut view = view_with(&group, look(3, booted(3)));
+    seen(&mut view).observations.insert(name(1), look(1, primary.clone()));
+    assert_eq!(moves(&view), [""; 0]);
+    primary.executed = run(1, 9);
+    seen(&mut view).observations.insert(name(1), look(1, primary));
+    assert_eq!(moves(&view), ["plan follow db3"]);
+}
+
+#[test]
 fn restarted_primary_of_a_paused_cluster_waits() {
     let mut group = Group::adopted();
     let (cluster, actor) = ("app1".into(), ann());

@@ -164,6 +164,7 @@ impl Manager {
         match &new.attempt {
             Some(open) if was.is_none_or(|was| was.epoch() != open.epoch()) => {
                 seen.opened_at = (!is_fresh).then_some(now);
+                seen.ended.clear();
                 if seen.wish.as_ref().is_some_and(|wish| wish.actor == open.opening.actor) {
                     seen.wish = None;
                     self.said.push(format!("opened {}", open.id));
@@ -178,7 +179,6 @@ impl Manager {
                 }
             }
         }
-        seen.ended.retain(|id, _| new.step(*id).is_some());
         if self.pinged.as_ref() != new.primary() {
             self.pinged = new.primary().cloned();
             self.pings = PingHistory::new(now);

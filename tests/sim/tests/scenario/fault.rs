@@ -190,6 +190,46 @@ fn cut_off_replica_then_dead_primary_is_refused_until_the_replica_is_back() {
 }
 
 #[test]
+fn primary_that_does_not_wait_for_acknowledgements_leaves_no_evidence_and_comes_back_armed() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    // A person switches semi-sync off; what is written from now on may be on the primary alone.
+    run.world(|world| {
+        world.servers[0].set_semi_source(false, 0);
+        world.network.part(Node::Host(0), Node::Host(1));
+        world.network.part(Node::Host(0), Node::Host(2));
+    });
+    run.pass(2_000);
+    run.world(|world| {
+        world.kill_server(0);
+        world.network.heal();
+    });
+    run.pass(10_000);
+    assert_eq!(run.state().epoch.0, 0);
+    assert!(refusals(&run).contains(&"gate.requirement"), "{:?}", refusals(&run));
+    run.world(|world| world.start_server(0));
+    run.settle(20_000);
+    assert!(run.world(|world| world.servers[0].semi.source), "it waits again");
+    run.pass(3_000);
+    run.world(|world| world.kill_server(0));
+    promoted(&mut run, 10_000);
+}
+
+#[test]
+fn another_server_behind_an_ackers_address_is_no_evidence_and_is_not_touched() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    run.world(|world| world.servers[2].uuid = "00000000-0000-0000-0000-000000000099".into());
+    run.pass(2_000);
+    run.world(|world| world.kill_server(0));
+    run.pass(10_000);
+    assert_eq!(run.state().epoch.0, 0);
+    assert!(refusals(&run).contains(&"gate.no_coverage"), "{:?}", refusals(&run));
+    run.world(|world| world.servers[2].uuid = "00000000-0000-0000-0000-000000000003".into());
+    promoted(&mut run, 10_000);
+}
+
+#[test]
 fn restarted_replica_replicates_and_acknowledges_again_by_itself() {
     let mut run = Run::new(&Setup::quorum().traced());
     run.pass(3_000);

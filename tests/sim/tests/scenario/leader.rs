@@ -1,5 +1,6 @@
 //! The leader or the target lost at each moment of each step.
 
+use conclave_core::model::Mode;
 use conclave_sim::{
     ambush::{Ambush, Blow, Moment},
     network::Node,
@@ -91,5 +92,25 @@ fn target_killed_at_any_moment_of_any_step_ends_in_one_primary() {
             run.pass(1_000);
             run.settle(120_000);
         }
+    }
+}
+
+#[test]
+fn fence_of_a_stopped_leader_does_not_strike_a_primary_that_is_well_again() {
+    for stall in [3_000_000, 5_000_000, 9_000_000] {
+        let mut run = Run::new(&Setup::new(Mode::Fenced, 3, 0).traced());
+        run.pass(3_000);
+        run.world(|world| {
+            let (moment, blow) = (Moment::BeforeAct, Blow::Stall(stall));
+            world.ambush = Some(Ambush { step: Some("fence"), moment, skip: 0, blow });
+            world.kill_server(0);
+        });
+        run.until(2_000, "the fence to begin", |world| world.ambush.is_none());
+        // Its service manager is quick; nobody but the stopped leader has come by at its host.
+        run.world(|world| world.start_server(0));
+        run.pass(15_000);
+        run.check();
+        assert_eq!(run.primary(), "db1", "after {stall} us");
+        run.settle(10_000);
     }
 }

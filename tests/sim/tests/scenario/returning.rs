@@ -128,6 +128,26 @@ fn primary_restarted_during_the_failover_never_makes_two() {
 }
 
 #[test]
+fn restarted_primary_that_lost_what_its_replicas_have_is_replaced_whatever_the_policy_says() {
+    let mut run = Run::new(&Setup::quorum().policy(|p| p.refusals = 100).traced());
+    run.pass(3_000);
+    run.world(|world| {
+        world.kill_server(0);
+        world.servers[0].put_back(20);
+    });
+    run.pass(1_000);
+    run.world(|world| world.start_server(0));
+    closed(&mut run, 10_000, 1);
+    assert_eq!(run.primary(), "db2");
+    bring_back(&run, 0);
+    run.pass(10_000);
+    run.check();
+    // It would never get back what it numbered itself.
+    let link = run.world(|world| world.servers[0].link.is_some());
+    assert!(!link, "it follows nobody");
+}
+
+#[test]
 fn everything_restarted_at_once_finds_its_primary_again() {
     for managers_too in [false, true] {
         let mut run = Run::new(&Setup::quorum().traced());
