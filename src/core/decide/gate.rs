@@ -204,7 +204,8 @@ fn coverage_refusals(
     }
     let union = received.values().fold(GtidSet::empty(), |sum, set| sum.union(set));
     let mut vouched = seen.vouched.clone();
-    vouched.extend(seen.tally.iter().flat_map(Tally::vouched).cloned());
+    let limit = Micros::from(cluster.definition.policy.ballot_age_ms);
+    vouched.extend(seen.tally.iter().flat_map(|tally| tally.vouched(limit)).cloned());
     let intact: BTreeSet<ServerName> = reached.intersection(&vouched).cloned().collect();
     let uncovered = cluster.regimes.iter().find(|regime| {
         !coverage::is_revoked(regime, reached) || !coverage::is_covered(regime, &intact, &union)

@@ -146,7 +146,8 @@ impl Case<'_> {
         let is_older = facts.zip(since).is_some_and(|(facts, since)| {
             facts.uptime_seconds.saturating_mul(1_000_000) > since.plus(FRESH).0
         });
-        is_older && self.attempt.opening.tally.vouched().any(|name| name == server)
+        let limit = Micros::from(self.cluster.definition.policy.ballot_age_ms);
+        is_older && self.attempt.opening.tally.vouched(limit).any(|name| name == server)
     }
 
     /// Between the look that it is vouched for by and the look that found its receiver stopped: it
@@ -449,12 +450,13 @@ struct Fence {
     is_hopeless: bool,
 }
 
-/// Failed runs at the end of a step's record.
+/// Failed runs at the end of a step's record, whether or not another one is under way.
 fn failures(step: &StepRecord) -> usize {
     let failed = |run: &&crate::model::StepRun| {
         run.outcome.as_ref().is_some_and(|outcome| outcome.evidence().is_none())
     };
-    step.runs.iter().rev().take_while(failed).count()
+    let is_under_way = |run: &&crate::model::StepRun| run.outcome.is_none();
+    step.runs.iter().rev().skip_while(is_under_way).take_while(failed).count()
 }
 
 /// An order to run a step now, unless it is met, running, or failed less than `pause` ago; each

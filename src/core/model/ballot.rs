@@ -108,20 +108,23 @@ pub struct CountedBallot {
 }
 
 impl Tally {
-    /// Ackers that any counted manager vouches for; nobody, if one saw the primary unarmed.
-    pub fn vouched(&self) -> impl Iterator<Item = &ServerName> {
+    /// Ackers that a ballot no older than `limit` vouches for; nobody, if a manager saw the primary
+    /// unarmed. An acker may have restarted since an older one.
+    pub fn vouched(&self, limit: Micros) -> impl Iterator<Item = &ServerName> {
         let is_unarmed = self.is_unarmed();
-        self.counted().filter(move |_| !is_unarmed).flat_map(|ballot| &ballot.vouched)
+        let fresh = self.counted().filter(move |counted| counted.age <= limit && !is_unarmed);
+        fresh.flat_map(|counted| &counted.ballot.vouched)
     }
 
-    /// Any counted manager saw the primary unarmed when it saw it last.
+    /// Any counted manager saw the primary unarmed when it saw it last, however long ago it said
+    /// so.
     pub fn is_unarmed(&self) -> bool {
-        self.counted().any(|ballot| ballot.is_unarmed)
+        self.counted().any(|counted| counted.ballot.is_unarmed)
     }
 
-    fn counted(&self) -> impl Iterator<Item = &Ballot> {
+    fn counted(&self) -> impl Iterator<Item = &CountedBallot> {
         let counted = self.ballots.iter().filter(|(id, _)| self.voters.contains(id));
-        counted.map(|(_, counted)| &counted.ballot)
+        counted.map(|(_, counted)| counted)
     }
 }
 

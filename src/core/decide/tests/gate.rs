@@ -203,6 +203,27 @@ fn missing_acker_leaves_no_coverage_and_too_few_ackers() {
 }
 
 #[test]
+fn acker_vouched_for_by_an_old_ballot_only_is_no_evidence() {
+    let mut view = bereft_view(&Group::adopted());
+    seen(&mut view).vouched = names(&[2]);
+    let told_of = |view: &mut View, age: u64| {
+        for (id, counted) in &mut seen(view).tally.as_mut().expect("a tally").ballots {
+            counted.ballot.vouched = names(if id.0 == 3 { &[2, 3] } else { &[2] });
+            counted.age = Micros(if id.0 == 3 { age } else { 1_000 });
+        }
+        all(view)
+    };
+    assert_eq!(told_of(&mut view, 1_000_000), []);
+    let refusal = Refusal::NoCoverage {
+        reached: vec![name(2)],
+        restarted: vec![name(3)],
+        ackers: 2,
+        acks: 1,
+    };
+    assert_eq!(told_of(&mut view, 1_000_001), [refusal]);
+}
+
+#[test]
 fn primary_that_was_seen_not_to_wait_for_acknowledgements() {
     let mut view = bereft_view(&Group::adopted());
     let requirement =
