@@ -170,6 +170,10 @@ pub(super) async fn tell<T>(
     match tokio::time::timeout(ANSWER, answer).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) if is_lost(&status) => Err(unknown("the manager broke the connection off")),
+        // No leader to decide it.
+        Ok(Err(status)) if status.code() == Code::Unavailable => {
+            Err(Failure::refused(format!("nothing was changed: {}", status.message())))
+        }
         Ok(Err(status)) => Err(refusal(&status)),
         Err(_) => Err(unknown(&format!("no answer within {} s", ANSWER.as_secs()))),
     }

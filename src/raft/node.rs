@@ -496,7 +496,10 @@ async fn watch_core(raft: Raft, fatal: Fatal, told: watch::Sender<Leadership>) {
         }
     }
     told.send_replace(Leadership::default());
-    if let Err(e) = raft.shutdown().await {
+    // As a task of its own, for this one may be aborted: where somebody gave up waiting for the
+    // core, openraft panics in whoever waits next.
+    let ending = tokio::spawn(async move { raft.shutdown().await });
+    if let Ok(Err(e)) = ending.await {
         tracing::warn!(error = %e, "the Raft core did not end in order");
     }
 }

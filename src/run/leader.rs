@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -44,6 +45,9 @@ pub struct Loop {
     booths: Booths,
     world: World,
     leading: Option<Leading>,
+    /// The agreed state that [`Live`] has been told of: what a tick looks at is not newer, or it
+    /// would begin steps of a record that is yet to be noticed, and begin them again then.
+    group: Arc<GroupState>,
     /// One proposal at a time for each cluster: the next tick sees what it changed.
     proposing: BTreeSet<Option<ClusterName>>,
     tasks: JoinSet<Done>,
@@ -68,6 +72,7 @@ impl Loop {
     /// A loop that has not begun.
     pub fn new(node: Node, live: Live, booths: Booths, world: World) -> Self {
         Self {
+            group: Arc::default(),
             node,
             live,
             booths,
@@ -90,12 +95,7 @@ impl Loop {
                 () = self.live.wake.notified() => {}
                 () = tokio::time::sleep(pause) => {}
                 _ = leadership.changed() => {}
-                changed = state.changed() => {
-                    if changed.is_err() { break }
-                    let group = state.borrow_and_update().clone();
-                    self.live.agreed(&group, SystemClock.now());
-                    self.end_stray_steps(&group);
-                }
+                changed = state.changed() => if changed.is_err() { break },
                 Some(done) = self.tasks.join_next() => self.joined(done),
                 _ = stop.changed() => break,
             }
@@ -104,9 +104,19 @@ impl Loop {
             }
             let now = leadership.borrow_and_update().clone();
             self.follow_leadership(&now).await;
+            self.absorb(state.borrow_and_update().clone());
             pause = self.tick();
         }
         self.tasks.shutdown().await;
+    }
+
+    /// Takes note of what is agreed, if it is news.
+    fn absorb(&mut self, group: Arc<GroupState>) {
+        if !Arc::ptr_eq(&group, &self.group) {
+            self.live.agreed(&group, SystemClock.now());
+            self.end_stray_steps(&group);
+            self.group = group;
+        }
     }
 
     fn joined(&mut self, done: Result<Done, tokio::task::JoinError>) {
@@ -138,10 +148,8 @@ impl Loop {
         match timeout(CONFIRM, self.node.confirm_leadership(CONFIRM)).await {
             Ok(Ok(confirmed)) if confirmed == now.term => {
                 tracing::info!(term = now.term, "this manager leads");
-                let group = self.node.state().borrow().clone();
-                let at = SystemClock.now();
-                self.live.agreed(&group, at);
-                let clock_ms = group.clock_ms;
+                self.absorb(self.node.state().borrow().clone());
+                let (at, clock_ms) = (SystemClock.now(), self.group.clock_ms);
                 self.leading = Some(Leading { term, advanced_at: at, clock_ms });
             }
             Ok(Ok(_)) | Ok(Err(_)) | Err(_) => {}
@@ -151,7 +159,7 @@ impl Loop {
     /// What decisions may look at, now.
     fn view(&mut self) -> View {
         let now = SystemClock.now();
-        let group = self.node.state().borrow().clone();
+        let group = self.group.clone();
         let mut advanced_at = now;
         if let Some(leading) = &mut self.leading {
             if leading.clock_ms != group.clock_ms {
@@ -245,7 +253,9 @@ impl Loop {
             live.step_ended(&cluster, id, SystemClock.now());
             Done::Step(cluster, id)
         });
-        self.steps.insert(key, handle);
+        if let Some(former) = self.steps.insert(key, handle) {
+            former.abort();
+        }
     }
 
     /// Ends steps that are no longer in the record: their attempt is over, or their chore was

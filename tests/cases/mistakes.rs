@@ -139,7 +139,7 @@ fn group_without_a_quorum_says_so_and_changes_nothing() {
     let file = local.file("app1.toml", &cluster_toml("app1", [3306, 3307]));
     let all = [1, 2, 3];
     let stderr = format!(
-        "conclave: no quorum: manager 3 found no leader with a majority behind \
+        "conclave: nothing was changed: no quorum: manager 3 found no leader with a majority behind \
          it within 2 s; {no_quorum}\n"
     );
     let said = local.ask(&all, &["cluster", "apply", &file]);

@@ -114,9 +114,9 @@ impl<D: Desk> Admin<D> {
             Err(ProposeError::Rejected(rejection)) => {
                 Err(Status::failed_precondition(advice::rejection(&rejection)))
             }
-            Err(ProposeError::NotLeader) => Err(Status::unavailable(
-                "nothing was changed: leadership moved to another manager; say it again",
-            )),
+            Err(ProposeError::NotLeader) => {
+                Err(Status::unavailable("leadership moved to another manager; say it again"))
+            }
             Err(error @ ProposeError::NoQuorum) => Err(Status::unavailable(error.to_string())),
             Err(ProposeError::Unknown(why)) => Err(Status::unknown(format!(
                 "it may or may not have been done: {why}; look at conclave status before you say \

@@ -88,7 +88,9 @@ fn manager(manager: &ManagerDocument) -> Vec<String> {
     let heard = match (manager.role.as_str(), manager.heard_us) {
         ("leader" | "unknown", _) => String::new(),
         (_, Some(us)) => format!("heard {}", ago(us)),
-        (_, None) => "not heard".into(),
+        ("silent", None) => "not heard".into(),
+        // It answers here itself.
+        (_, None) => String::new(),
     };
     vec![
         format!("m{}", manager.id),
