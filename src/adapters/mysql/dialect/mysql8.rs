@@ -238,7 +238,7 @@ pub(super) fn statement(action: &SqlAction, terms: &Terms<'_>) -> Option<String>
              GLOBAL rpl_semi_sync_source_wait_point = 'AFTER_SYNC', \
              GLOBAL rpl_semi_sync_source_wait_no_replica = ON, \
              GLOBAL rpl_semi_sync_source_timeout = \
-             GREATEST(@@GLOBAL.rpl_semi_sync_source_timeout, {}), \
+             CAST(GREATEST(@@GLOBAL.rpl_semi_sync_source_timeout, {}) AS UNSIGNED), \
              GLOBAL rpl_semi_sync_source_enabled = ON",
             SemiSync::LONG_MS
         ),

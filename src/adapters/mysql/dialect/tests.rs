@@ -59,7 +59,7 @@ fn acknowledgements_are_counted_before_they_are_waited_for() {
          GLOBAL rpl_semi_sync_source_wait_point = 'AFTER_SYNC', \
          GLOBAL rpl_semi_sync_source_wait_no_replica = ON, \
          GLOBAL rpl_semi_sync_source_timeout = \
-         GREATEST(@@GLOBAL.rpl_semi_sync_source_timeout, 86400000), \
+         CAST(GREATEST(@@GLOBAL.rpl_semi_sync_source_timeout, 86400000) AS UNSIGNED), \
          GLOBAL rpl_semi_sync_source_enabled = ON"
     );
 }
