@@ -1,6 +1,9 @@
 //! What most cases begin with: a lab, a group that looks after it, and a client that writes.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Output,
+    time::{Duration, Instant},
+};
 
 use conclave_lab::{
     Group, GroupSpec, History, Host, Lab, LabSpec, Writer, WriterSpec, lost_acked, now_us,
@@ -92,6 +95,19 @@ pub fn writable(lab: &Lab) -> Vec<String> {
     let is_writable =
         |server: &Host| server.sql_value("SELECT @@global.read_only").expect("ask it") == "0";
     lab.servers().iter().filter(|server| is_writable(server)).map(Host::name).collect()
+}
+
+/// Says something to the group, and again, as it is told to, while the leader of a loaded machine
+/// finds that it stalled itself.
+pub fn say(group: &Group<'_>, host: &str, args: &[&str]) -> Output {
+    let until = Instant::now() + SOON;
+    loop {
+        let output = group.cli(host, args).expect("run the command line");
+        let is_stalled = String::from_utf8_lossy(&output.stdout).contains("gate.leader_stalled");
+        if output.status.success() || !is_stalled || Instant::now() > until {
+            return output;
+        }
+    }
 }
 
 /// Waits until `is_so`.
