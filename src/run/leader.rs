@@ -35,6 +35,9 @@ use crate::{
 const BUSY: Duration = Duration::from_millis(10);
 const CALM: Duration = Duration::from_millis(250);
 
+/// Pause after a proposal that was not agreed: the next tick would say it again at once.
+const UNAGREED: Duration = Duration::from_millis(100);
+
 /// How long a confirmation of leadership may take.
 const CONFIRM: Duration = Duration::from_millis(500);
 
@@ -231,6 +234,7 @@ impl Loop {
                     | ProposeError::Unknown(_)),
                 ) => {
                     tracing::warn!(command = code, %error, "not agreed");
+                    tokio::time::sleep(UNAGREED).await;
                 }
             }
             live.wake.notify_one();

@@ -304,7 +304,9 @@ fn primary_goal(
     // One that is to be replaced and cannot be is better opened again than left read-only.
     let is_to_be_kept = || match cluster.definition.policy.primary_restarted {
         RestartPolicy::Reopen => true,
-        RestartPolicy::Failover => !gate::without_keys(view, cluster, seen).is_empty(),
+        RestartPolicy::Failover => {
+            gate::without_keys(view, cluster, seen).iter().any(|refusal| !refusal.is_passing())
+        }
     };
     let is_to_be_opened = is_to_be_opened && !has_lost(view, cluster, seen, facts);
     if is_to_be_opened && (!regime.is_open || is_to_be_kept()) && cluster.pause.is_none() {

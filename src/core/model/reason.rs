@@ -144,6 +144,28 @@ impl Refusal {
         }
     }
 
+    /// It goes away by itself in a moment: nothing else is to be done because of it meanwhile.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Refusal::RetryPause { .. } | Refusal::LeaderStalled { .. } => true,
+            Refusal::Paused { .. }
+            | Refusal::NotAutomatic
+            | Refusal::AttemptOpen { .. }
+            | Refusal::LastFailoverInterval { .. }
+            | Refusal::NotDown { .. }
+            | Refusal::StillHeard { .. }
+            | Refusal::NoReplicaReached
+            | Refusal::NoCoverage { .. }
+            | Refusal::NoFence { .. }
+            | Refusal::NoCandidate { .. }
+            | Refusal::TooFewAckers { .. }
+            | Refusal::CandidateRefused { .. }
+            | Refusal::NoPrimary { .. }
+            | Refusal::PrimaryAlive { .. }
+            | Refusal::Requirement { .. } => false,
+        }
+    }
+
     /// What to do about it; empty where waiting is the remedy.
     pub fn remedy(&self) -> &'static str {
         match self {

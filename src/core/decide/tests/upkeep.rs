@@ -312,6 +312,10 @@ fn restarted_primary_that_is_to_be_replaced_is_opened_only_if_it_cannot_be() {
     let mut view = view_with(&group, look(1, restarted()));
     seen(&mut view).observations.insert(name(3), no_look(3));
     assert_eq!(moves(&view), ["plan open_for_writes db1"]);
+    // What passes by itself is waited for.
+    let mut view = view_with(&group, look(1, restarted()));
+    view.stalled = Some((view.now.minus(Millis(500)), Micros(300_000)));
+    assert_eq!(moves(&view), [""; 0]);
 }
 
 #[test]
