@@ -25,6 +25,9 @@ const SOURCE_VARIABLES: &str = "@@rpl_semi_sync_source_enabled AS source_enabled
 
 const REPLICA_VARIABLES: &str = "@@rpl_semi_sync_replica_enabled AS replica_enabled";
 
+/// The largest `rpl_semi_sync_source_timeout`, 49 days.
+const LONGEST_MS: u64 = 4_294_967_295;
+
 /// Counters; those of a semi-sync plugin are there only with it.
 const STATUS: &str = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Uptime', \
     'Rpl_semi_sync_source_clients', 'Rpl_semi_sync_source_wait_sessions', \
@@ -237,10 +240,8 @@ pub(super) fn statement(action: &SqlAction, terms: &Terms<'_>) -> Option<String>
             "SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = {acks}, \
              GLOBAL rpl_semi_sync_source_wait_point = 'AFTER_SYNC', \
              GLOBAL rpl_semi_sync_source_wait_no_replica = ON, \
-             GLOBAL rpl_semi_sync_source_timeout = \
-             GREATEST(@@GLOBAL.rpl_semi_sync_source_timeout, {}), \
-             GLOBAL rpl_semi_sync_source_enabled = ON",
-            SemiSync::LONG_MS
+             GLOBAL rpl_semi_sync_source_timeout = {LONGEST_MS}, \
+             GLOBAL rpl_semi_sync_source_enabled = ON"
         ),
         SqlAction::SetSemiSyncSource { on: false, acks: _ } => {
             "SET GLOBAL rpl_semi_sync_source_enabled = OFF".into()

@@ -58,8 +58,7 @@ fn acknowledgements_are_counted_before_they_are_waited_for() {
         "SET GLOBAL rpl_semi_sync_source_wait_for_replica_count = 2, \
          GLOBAL rpl_semi_sync_source_wait_point = 'AFTER_SYNC', \
          GLOBAL rpl_semi_sync_source_wait_no_replica = ON, \
-         GLOBAL rpl_semi_sync_source_timeout = \
-         GREATEST(@@GLOBAL.rpl_semi_sync_source_timeout, 86400000), \
+         GLOBAL rpl_semi_sync_source_timeout = 4294967295, \
          GLOBAL rpl_semi_sync_source_enabled = ON"
     );
 }
