@@ -221,7 +221,7 @@ impl World {
     }
 
     /// Automatic failover again, said until it is heard.
-    fn resume(&mut self) {
+    pub fn resume(&mut self) {
         if self.state().is_some_and(|state| state.pause.is_some()) {
             let cluster = self.cluster.clone();
             self.operate(Command::Resume { cluster });
