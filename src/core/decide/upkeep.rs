@@ -204,8 +204,10 @@ fn stray(
             }
             let is_running = !is_stopped;
             let flag = facts.semi_sync.as_ref().map(|semi_sync| semi_sync.replica_enabled);
+            let is_acker = is_acker(view, cluster, seen, primary, server);
+            let is_logged = cluster.regime().is_some_and(|r| r.ackers.contains(server));
             let is_flagged = cluster.definition.mode != Mode::Quorum
-                || flag.is_none_or(|on| on == is_acker(cluster, primary, server));
+                || flag.is_none_or(|on| on == is_acker) && is_logged == is_acker;
             !(is_behind_it && is_running && is_flagged)
         }
     };
@@ -225,10 +227,27 @@ fn may_be_ours(cluster: &ClusterState, facts: &ServerFacts) -> bool {
     facts.uptime_seconds < YOUNG_SECONDS || is_unfinished
 }
 
-/// Whether this server is to acknowledge the primary's commits.
-fn is_acker(cluster: &ClusterState, primary: &ServerName, server: &ServerName) -> bool {
-    cluster.definition.mode == Mode::Quorum
-        && cluster.definition.ackers_of(primary).contains(server)
+/// Whether this server is to acknowledge the primary's commits: by the definition, or because it
+/// does now and without it the others that do would be too few.
+fn is_acker(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    primary: &ServerName,
+    server: &ServerName,
+) -> bool {
+    let wanted = cluster.definition.ackers_of(primary);
+    let acknowledges = |name: &&ServerName| {
+        let facts = seen.facts(name, view.now, FRESH);
+        facts.and_then(|f| f.semi_sync.as_ref()).is_some_and(|s| s.replica_active)
+    };
+    let is_needed = || {
+        cluster.regime().is_some_and(|regime| {
+            let others = wanted.intersection(&regime.ackers).filter(acknowledges);
+            regime.ackers.contains(server) && others.count() < regime.acks as usize
+        })
+    };
+    cluster.definition.mode == Mode::Quorum && (wanted.contains(server) || is_needed())
 }
 
 /// Behind the primary, unless it has transactions that the primary lacks.
@@ -250,7 +269,7 @@ fn follow_or_quarantine(
     Some(match errant.is_empty() {
         false => Wanted::Quarantine(errant),
         true => {
-            let is_acker = is_acker(cluster, primary, server);
+            let is_acker = is_acker(view, cluster, seen, primary, server);
             Wanted::Step(stage::follow(cluster, seen, primary, is_acker))
         }
     })
@@ -274,7 +293,10 @@ fn former(
     if !vips_dropped && has_ssh && !cluster.vips().is_empty() && !was_tried {
         return Some(Wanted::Step(StepKind::DropVips { vips: cluster.vips() }));
     }
-    seen.facts(primary, view.now, FRESH).filter(|facts| facts.is_writable())?;
+    // One that restarted may wait for this very server to acknowledge before it is opened again.
+    let is_open = cluster.regime().is_some_and(|regime| regime.is_open);
+    seen.facts(primary, view.now, FRESH)
+        .filter(|facts| facts.is_writable() || is_open && !has_lost(view, cluster, seen, facts))?;
     match cluster.definition.policy.rejoin {
         true => follow_or_quarantine(view, cluster, seen, primary, (server, facts)),
         false => None,

@@ -1,6 +1,10 @@
 //! Random faults, each with its own end, and the healing of everything.
 
-use conclave_core::{decide::Wish, model::Actor, model::Mode};
+use conclave_core::{
+    decide::Wish,
+    model::{Actor, Mode},
+    state::Command,
+};
 
 use crate::{
     ambush::{Ambush, Blow, Moment},
@@ -46,11 +50,16 @@ pub enum Fault {
     Unmask,
     /// An operator asks for a failover.
     Wish,
+    /// An operator changes who acknowledges, or for how many a commit waits from the next failover
+    /// on.
+    Redefine,
+    /// An operator pauses the cluster for a while.
+    Pause,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Fault; 17] = [
+    pub const ALL: [Fault; 19] = [
         Fault::KillPrimary,
         Fault::KillServer,
         Fault::HangServer,
@@ -68,6 +77,8 @@ impl Fault {
         Fault::KillNext,
         Fault::Unmask,
         Fault::Wish,
+        Fault::Redefine,
+        Fault::Pause,
     ];
 
     /// Stable name.
@@ -90,8 +101,14 @@ impl Fault {
             Fault::KillNext => "kill_next",
             Fault::Unmask => "unmask",
             Fault::Wish => "wish",
+            Fault::Redefine => "redefine",
+            Fault::Pause => "pause",
         }
     }
+}
+
+fn operator() -> Actor {
+    Actor::Operator { name: "ann".into() }
 }
 
 impl World {
@@ -149,6 +166,12 @@ impl World {
             Fault::KillNext => self.kill_next(),
             Fault::Unmask => (0..self.servers.len()).for_each(|ix| self.unmask(ix)),
             Fault::Wish => self.wish_something(),
+            Fault::Redefine => self.redefine(server),
+            Fault::Pause => {
+                let (cluster, actor) = (self.cluster.clone(), operator());
+                self.operate(Command::Pause { cluster, actor, reason: String::new() });
+                self.later(1_000, 20_000, World::resume);
+            }
         }
     }
 
@@ -156,6 +179,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note(|_| "HEAL".into());
         self.ambush = None;
+        self.resume();
         self.network.heal();
         for ix in 0..self.servers.len() {
             self.network.power(Node::Host(ix), true);
@@ -169,6 +193,39 @@ impl World {
             let owner = self.managers[&id].owner;
             self.sim.resume(owner);
             self.start_manager(id);
+        }
+    }
+
+    /// Said to whoever leads; it may be lost.
+    fn operate(&mut self, command: Command) {
+        let Some(leader) = self.consensus.leader() else { return };
+        self.note(|_| format!("FAULT operator says {command} to m{leader}"));
+        let ctx = self.ctx();
+        self.sim.spawn(Owner::WORLD, async move {
+            // Refused or lost, the operator leaves it at that.
+            drop(ctx.operate(leader, command).await);
+        });
+    }
+
+    fn redefine(&mut self, server: Ix) {
+        let Some(state) = self.state() else { return };
+        let mut definition = state.definition;
+        match self.rng.chance(70) {
+            true => definition.servers[server].acker = !definition.servers[server].acker,
+            false => definition.acks = 1 + self.rng.below(2) as u32,
+        }
+        if definition.mistakes().is_empty() {
+            let (definition, actor) = (Box::new(definition), operator());
+            self.operate(Command::ApplyDefinition { definition, replaces: None, actor });
+        }
+    }
+
+    /// Automatic failover again, said until it is heard.
+    pub fn resume(&mut self) {
+        if self.state().is_some_and(|state| state.pause.is_some()) {
+            let cluster = self.cluster.clone();
+            self.operate(Command::Resume { cluster });
+            self.later(1_000, 1_000, World::resume);
         }
     }
 

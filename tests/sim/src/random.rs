@@ -100,6 +100,7 @@ pub fn play(seed: u64, trace: bool) -> (Report, Run) {
         // What was still to come strikes, is healed again, and leaves nothing behind.
         run.world(|world| {
             world.ambush = None;
+            world.resume();
             (0..world.servers.len()).for_each(|ix| world.unmask(ix));
         });
         let is_calm = run.executor.sim().now() > healed + 40_000_000;

@@ -283,10 +283,16 @@ impl World {
             return Some(format!("{name} does not replicate"));
         }
         let regime = state.regime()?;
-        if state.definition.mode == Mode::Quorum
-            && (!regime.ackers.contains(name) || !server.is_acker())
-        {
-            return Some(format!("{name} does not acknowledge"));
+        let is_wanted = state.definition.ackers_of(&regime.primary).contains(name);
+        let is_so = (regime.ackers.contains(name), server.is_acker());
+        // One too many is kept while the others are too few.
+        let wanted = state.definition.ackers_of(&regime.primary);
+        let others = wanted.iter().filter_map(|name| self.ix(name));
+        let is_needed =
+            others.filter(|ix| self.servers[*ix].is_acker()).count() < regime.acks as usize;
+        let is_right = is_so == (is_wanted, is_wanted) || is_needed && is_so == (true, true);
+        if state.definition.mode == Mode::Quorum && !is_right {
+            return Some(format!("{name} is to acknowledge: {is_wanted}; logged, does: {is_so:?}"));
         }
         let lacks: GtidSet = source.executed().minus(&server.executed());
         // A few are always on their way.

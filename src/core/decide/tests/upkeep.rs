@@ -237,11 +237,19 @@ fn addresses_that_cannot_be_dropped_do_not_keep_a_server_out_for_ever() {
 }
 
 #[test]
-fn former_primary_waits_for_a_writable_primary_and_for_the_policy() {
+fn former_primary_waits_for_an_opened_primary_and_for_the_policy() {
     let mut closed = primary_facts(1, run(1, 9));
     closed.read_only = true;
-    let mut view = view_with(&former(true), look(3, booted(3)));
+    let mut unopened = former(true);
+    unopened.cluster_mut().regimes[0].is_open = false;
+    let mut view = view_with(&unopened, look(3, booted(3)));
     seen(&mut view).observations.insert(name(1), look(1, closed));
+    assert_eq!(moves(&view), ["plan open_for_writes db1"]);
+    // One that lost what others have from it is no measure of what is errant.
+    let mut lossy = restarted();
+    lossy.executed = run(1, 8);
+    let mut view = view_with(&former(true), look(3, booted(3)));
+    seen(&mut view).observations.insert(name(1), look(1, lossy));
     assert_eq!(moves(&view), [""; 0]);
     let mut group = former(true);
     group.cluster_mut().definition.policy.rejoin = false;
@@ -363,6 +371,51 @@ fn former_that_lacks_what_it_numbered_itself_is_not_taken_back() {
     assert_eq!(moves(&view), [""; 0]);
     primary.executed = run(1, 9);
     seen(&mut view).observations.insert(name(1), look(1, primary));
+    assert_eq!(moves(&view), ["plan follow db3"]);
+}
+
+#[test]
+fn acker_is_not_dismissed_while_the_others_are_too_few() {
+    let mut group = Group::adopted();
+    group.cluster_mut().definition.servers[2].acker = false;
+    assert_eq!(with(&group, 3, replica_facts(3, 1, run(1, 9))), ["plan follow db3"]);
+    let mut idle = view(&group, healthy());
+    seen(&mut idle).observations.insert(name(2), look(2, booted(2)));
+    assert_eq!(moves(&idle), ["plan follow db2"]);
+    seen(&mut idle).observations.insert(name(2), no_look(2));
+    assert_eq!(moves(&idle), [""; 0]);
+    // Needed and restarted, it acknowledges again.
+    seen(&mut idle).observations.insert(name(3), look(3, booted(3)));
+    let (cluster, seen) = super::parts(&idle);
+    let moves = upkeep::next(&idle, cluster, seen, Term(TERM));
+    let [crate::decide::Move::Propose { command }] = &moves[..] else { panic!("{moves:?}") };
+    let Command::PlanChore { planned, .. } = &**command else { panic!("{command:?}") };
+    assert!(matches!(planned.goal, StepKind::Follow { acker: true, .. }), "{planned:?}");
+}
+
+#[test]
+fn server_on_record_as_an_acker_that_is_none_is_taken_off_it() {
+    let mut group = Group::adopted();
+    group.cluster_mut().definition.servers[2].acker = false;
+    let mut plain = replica_facts(3, 1, run(1, 9));
+    plain.semi_sync = Some(Default::default());
+    assert_eq!(with(&group, 3, plain), ["plan follow db3"]);
+}
+
+#[test]
+fn former_is_taken_back_by_a_restarted_primary_that_may_wait_for_it() {
+    let mut view = view_with(&former(true), look(3, booted(3)));
+    seen(&mut view).observations.insert(name(1), look(1, restarted()));
+    assert_eq!(moves(&view), ["plan open_for_writes db1", "plan follow db3"]);
+}
+
+#[test]
+fn look_from_before_a_step_ended_is_no_ground_for_the_next() {
+    let mut view = view_with(&former(true), look(3, booted(3)));
+    let step = crate::model::StepId { epoch: crate::model::Epoch(0), seq: 1 };
+    seen(&mut view).ended.insert(step, NOW.minus(Millis(99)));
+    assert_eq!(moves(&view), [""; 0]);
+    seen(&mut view).ended.insert(step, NOW.minus(Millis(100)));
     assert_eq!(moves(&view), ["plan follow db3"]);
 }
 
