@@ -147,8 +147,9 @@ impl Refusal {
     /// It goes away by itself in a moment: nothing else is to be done because of it meanwhile.
     pub fn is_passing(&self) -> bool {
         match self {
-            Refusal::RetryPause { .. } | Refusal::LeaderStalled { .. } => true,
+            Refusal::LeaderStalled { .. } => true,
             Refusal::Paused { .. }
+            | Refusal::RetryPause { .. }
             | Refusal::NotAutomatic
             | Refusal::AttemptOpen { .. }
             | Refusal::LastFailoverInterval { .. }
