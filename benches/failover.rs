@@ -226,14 +226,14 @@ fn one(lab: &Lab, group: &mut Group<'_>, writer: &mut Writer, fault: Fault) -> a
         }
         Fault::Noise | Fault::Idle => {}
     }
-    readmit(group, &host, &from)?;
     let to = report["new_primary"].as_str().context("a new primary")?.to_owned();
+    readmit(group, &host, &lab.host(&to)?, &from)?;
     Ok(parts(&report, wall, total_ms, from, to))
 }
 
 /// A killed primary often has one transaction that nobody received: it is quarantined, and made new
 /// here as an operator would.
-fn readmit(group: &Group<'_>, host: &Host, name: &str) -> anyhow::Result<()> {
+fn readmit(group: &Group<'_>, host: &Host, donor: &Host, name: &str) -> anyhow::Result<()> {
     let role = |cluster: &Value| {
         let servers = cluster["servers"].as_array().into_iter().flatten();
         let mut named = servers.filter(|server| server["name"] == name);
@@ -242,7 +242,7 @@ fn readmit(group: &Group<'_>, host: &Host, name: &str) -> anyhow::Result<()> {
     let is_judged = |cluster: &Value| matches!(&*role(cluster), "replica" | "quarantined");
     let cluster = group.wait_cluster("the old primary to be judged", SOON, is_judged)?;
     if role(&cluster) == "quarantined" {
-        host.rebuild_mysqld()?;
+        host.rebuild_mysqld(donor)?;
     }
     Ok(())
 }

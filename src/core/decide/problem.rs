@@ -148,6 +148,14 @@ fn of_server(
             found: facts.uuid.clone(),
         });
     }
+    if !is_primary
+        && !is_member(cluster, name)
+        && upkeep::has_lost_its_own(view, cluster, seen, facts)
+    {
+        let why = "it lacks transactions that it numbered itself, and takes none with its own server \
+                   id from others: rebuild it with a copy of the primary's data (CLONE)";
+        out.push(Problem::ReplicaBroken { server: name.clone(), why: why.into() });
+    }
     if let Some(primary) = cluster.primary().filter(|_| !is_primary) {
         if facts.is_writable() {
             let (primary, other) = (primary.clone(), name.clone());

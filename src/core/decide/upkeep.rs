@@ -355,11 +355,24 @@ pub fn has_lost(
     seen: &ClusterView,
     facts: &ServerFacts,
 ) -> bool {
+    let base = cluster.regime().map(|regime| &regime.base);
+    base.is_some_and(|base| !base.is_subset(&facts.executed))
+        || has_lost_its_own(view, cluster, seen, facts)
+}
+
+/// A server lacks transactions that it numbered itself and a reached server has. It takes none with
+/// its own server id from others.
+/// **Source:** MySQL manual, option `replicate-same-server-id`.
+pub fn has_lost_its_own(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    facts: &ServerFacts,
+) -> bool {
     let others = cluster.definition.servers.iter().map(|server| &server.name);
     let others = others.filter_map(|name| seen.facts(name, view.now, FRESH));
-    let theirs = others.map(|other| other.received().of_origins(&[&facts.uuid]));
-    let bases = cluster.regime().map(|regime| regime.base.clone());
-    theirs.chain(bases).any(|set| !set.is_subset(&facts.executed))
+    let mut theirs = others.map(|other| other.received().of_origins(&[&facts.uuid]));
+    theirs.any(|set| !set.is_subset(&facts.executed))
 }
 
 /// What a server owes the readers' addresses: each stands on a healthy replica, or on the primary

@@ -14,7 +14,7 @@ use crate::guest::Request;
 use crate::host::Host;
 use crate::lab::{Lab, Shared, in_parallel};
 use crate::spec::{MYSQL_PORT, Place, WRITER_VIP};
-use crate::template::{REPL_PASSWORD, base_settings, repl_user};
+use crate::template::{ADMIN_PASSWORD, ADMIN_USER, REPL_PASSWORD, base_settings, repl_user};
 
 /// mysqld's socket inside its host; `root` has no password there.
 const SOCKET: &str = "/run/mysqld/mysqld.sock";
@@ -22,6 +22,9 @@ const SOCKET: &str = "/run/mysqld/mysqld.sock";
 const SQL_LIMIT: Duration = Duration::from_secs(10);
 /// How long a server may take to start, recovery included.
 const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Longest copy of another server's data.
+const CLONE_LIMIT: Duration = Duration::from_secs(30);
 
 /// The server's settings. At boot every server is read-only, replicates nothing and takes no part
 /// in semi-synchronous replication: all of that is somebody's decision.
@@ -38,6 +41,7 @@ pub(crate) fn my_cnf(shared: &Shared, place: Place) -> String {
          sync_binlog=1\ninnodb_flush_log_at_trx_commit=1\nreplica_net_timeout=4\n\
          read_only=ON\nsuper_read_only=ON\nskip_replica_start=ON\n\
          plugin_load_add=semisync_source.so\nplugin_load_add=semisync_replica.so\n\
+         plugin_load_add=mysql_clone.so\n\
          rpl_semi_sync_source_enabled=OFF\nrpl_semi_sync_replica_enabled=OFF\n\
          rpl_semi_sync_source_timeout=4294967295\n\
          rpl_semi_sync_source_wait_point=AFTER_SYNC\n\
@@ -87,13 +91,14 @@ impl Host {
         }
     }
 
-    /// Makes the server new, as an operator rebuilds one whose data went another way: an empty data
-    /// directory under its old identity, and mysqld started on it.
+    /// Makes the server new, as an operator rebuilds one whose data went another way: `donor`'s data
+    /// by `CLONE`, under its old identity. An empty server would not do: it does not take back from
+    /// others what bears its own server id.
     ///
     /// # Errors
-    /// As [`Host::start_mysqld`], or the folder cannot be replaced. Not for a lab with
+    /// As [`Host::start_mysqld`], or the donor cannot be cloned. Not for a lab with
     /// [`crate::LabSpec::srv_mb`], whose `/srv` is another file system.
-    pub fn rebuild_mysqld(&self) -> Result<()> {
+    pub fn rebuild_mysqld(&self, donor: &Host) -> Result<()> {
         if self.mysqld_pid()?.is_some() {
             self.kill_mysqld()?;
         }
@@ -103,6 +108,25 @@ impl Host {
         fs::remove_dir_all(&data).context(what)?;
         self.copy_template()?;
         fs::write(data.join("auto.cnf"), identity).context(what)?;
+        self.start_mysqld()?;
+        let ip = donor.ip();
+        let clone = format!(
+            "SET GLOBAL super_read_only = OFF; \
+             SET GLOBAL clone_valid_donor_list = '{ip}:{MYSQL_PORT}'; \
+             CLONE INSTANCE FROM '{ADMIN_USER}'@'{ip}':{MYSQL_PORT} \
+             IDENTIFIED BY '{ADMIN_PASSWORD}'"
+        );
+        // It ends by mysqld's own stop, as nothing supervises it, which looks like an error.
+        let ended = self.sql_within(CLONE_LIMIT, &clone);
+        let until = Instant::now() + CLONE_LIMIT;
+        while self.mysqld_pid()?.is_some() {
+            if Instant::now() > until {
+                let hint = format!(": {ended:?}");
+                let what = format!("{} to stop after it was cloned", self.name());
+                return Err(Error::Deadline { what, limit: CLONE_LIMIT, hint });
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
         self.start_mysqld()
     }
 

@@ -204,6 +204,20 @@ fn two_labs_with_the_same_addresses_know_nothing_of_each_other() -> Result<()> {
 }
 
 #[test]
+fn rebuilt_server_has_its_donors_data_and_its_old_identity() -> Result<()> {
+    let lab = Lab::up_replicated(LabSpec::default())?;
+    let (db1, db2) = (lab.host("db1")?, lab.host("db2")?);
+    db1.sql("CREATE TABLE app.seen (id INT PRIMARY KEY); INSERT INTO app.seen VALUES (7)")?;
+    let identity = db2.sql_value("SELECT @@server_uuid")?;
+    db2.rebuild_mysqld(&db1)?;
+    assert_eq!(db2.sql_value("SELECT id FROM app.seen")?, "7");
+    assert_eq!(db2.sql_value("SELECT @@server_uuid")?, identity);
+    let executed = "SELECT @@global.gtid_executed";
+    assert_eq!(db2.sql_value(executed)?, db1.sql_value(executed)?);
+    Ok(())
+}
+
+#[test]
 fn full_disk_refuses_every_byte_until_it_is_freed() -> Result<()> {
     let spec = LabSpec { srv_mb: Some(300), start_mysqld: false, ..one_server(None) };
     let lab = Lab::up(spec)?;

@@ -182,6 +182,29 @@ fn former_and_quarantined_servers_are_listed_and_not_judged_as_replicas() {
 }
 
 #[test]
+fn former_that_lacks_what_it_numbered_itself_is_to_be_rebuilt() {
+    let mut group = Group::adopted();
+    let member = group.cluster_mut().members.get_mut(&name(3)).expect("db3 is a member");
+    member.standing = Standing::Former { vips_dropped: true };
+    let with = |theirs, own| {
+        let mut view = view(&group, healthy());
+        let mut alone = primary_facts(3, own);
+        alone.read_only = true;
+        alone.semi_sync = None;
+        seen(&mut view).observations.insert(name(3), look(3, alone));
+        seen(&mut view).observations.insert(name(2), look(2, replica_facts(2, 1, theirs)));
+        let problems = all(&view);
+        problems.iter().any(|problem| {
+            matches!(problem, Problem::ReplicaBroken { server, why }
+            if *server == name(3) && why.contains("numbered itself"))
+        })
+    };
+    let theirs = || run(1, 9).union(&run(3, 4));
+    assert!(with(theirs(), run(1, 9).union(&run(3, 3))));
+    assert!(!with(theirs(), run(1, 7).union(&run(3, 4))), "it lags, and that is all");
+}
+
+#[test]
 fn server_out_of_reach_and_server_behind_the_wrong_address() {
     let mut view = view(&Group::adopted(), healthy());
     seen(&mut view).observations.insert(name(3), no_look(3));
