@@ -205,7 +205,8 @@ fn one(lab: &Lab, group: &mut Group<'_>, writer: &mut Writer, fault: Fault) -> a
         }
         Fault::Noise | Fault::Idle => bail!("no fault to inject"),
     }
-    let first = writer.wait_ok_after(at, SOON)?;
+    // Cutting the power takes some ms, in which the old primary may still answer.
+    let first = writer.wait_ok_after(now_us(), SOON)?;
     let total_ms = (first.completed_us - at) as f64 / 1e3;
     if matches!(fault, Fault::Leader | Fault::Midway) {
         group.kill(&leader)?;
