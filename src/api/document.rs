@@ -221,8 +221,36 @@ pub struct ServerDocument {
     pub missing: Option<GtidDocument>,
     /// Transactions that the primary lacks.
     pub errant: Option<GtidDocument>,
+    /// What can have been acknowledged of that, once it is quarantined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<ExtraDocument>,
     /// Whether it hears the primary, as the answering manager judges; missing: not judged.
     pub hearing: Option<String>,
+}
+
+/// What a quarantined server has that the primary lacks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExtraDocument {
+    /// The server.
+    pub server: String,
+    /// All of it.
+    pub gtids: GtidDocument,
+    /// Its own logs were read; `false`: it is not known yet what can have been acknowledged.
+    pub is_examined: bool,
+    /// Proved never acknowledged: nobody was told OK.
+    pub proved: GtidDocument,
+    /// The rest: somebody may have been told OK.
+    pub doubts: Vec<DoubtDocument>,
+}
+
+/// Transactions that may have been acknowledged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DoubtDocument {
+    /// Which.
+    #[serde(flatten)]
+    pub gtids: GtidDocument,
+    /// Why that cannot be ruled out; one sentence.
+    pub why: String,
 }
 
 /// A set of transactions.
@@ -356,6 +384,12 @@ pub struct ExplainDocument {
     pub refusals: Vec<ReasonDocument>,
     /// What is wrong.
     pub problems: Vec<ProblemDocument>,
+    /// Seconds left of the last-failover interval; 0: over.
+    #[serde(default)]
+    pub interval_left_s: u64,
+    /// What quarantined servers have that the primary lacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra: Vec<ExtraDocument>,
     /// The newest ballots.
     pub ballots: Vec<BallotDocument>,
     /// What would happen now, per fault.
@@ -474,6 +508,10 @@ pub struct ReportDocument {
     pub election: Option<ElectionDocument>,
     /// What was or may have been lost.
     pub loss: String,
+    /// What the primaries it replaced brought back that their successor lacks, as far as they have
+    /// returned and wait in quarantine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra: Vec<ExtraDocument>,
     /// The steps.
     pub steps: Vec<StepDocument>,
     /// Everything in order of time.

@@ -65,6 +65,76 @@ fn killed_primary_that_a_service_manager_restarts_rejoins_as_a_replica() {
     stand::nothing_lost(&lab, writer, &primary);
 }
 
+/// db1, cut off from all but its own clients, has three of them waiting for acknowledgements.
+fn waiting_alone(lab: &conclave_lab::Lab) -> Vec<conclave_lab::Process> {
+    lab.isolate("db1").unwrap();
+    let db1 = lab.host("db1").unwrap();
+    let client = |id: u32| {
+        let sql = format!("INSERT INTO app.w (id, v) VALUES ({id}, 'alone'); SELECT 'told OK'");
+        let args = ["-uroot", "-S/run/mysqld/mysqld.sock", "-e", &sql];
+        db1.spawn(lab.install().program("mysql"), &args, &[], &lab.root().join("alone.log")).unwrap()
+    };
+    let clients = (9_000_001..9_000_004).map(client).collect();
+    let waiting = || {
+        let found = db1.sql_value("SHOW STATUS LIKE 'Rpl_semi_sync_source_wait_sessions'");
+        found.is_ok() && db1.sql("SHOW STATUS LIKE 'Rpl_semi_sync_source_wait_sessions'")
+            .is_ok_and(|rows| rows[0][1].parse::<u32>().is_ok_and(|waiting| waiting >= 3))
+    };
+    stand::wait("three clients to wait", waiting);
+    clients
+}
+
+/// The counts of what is proved and of what is doubtful.
+fn verdict(extra: &serde_json::Value) -> (u64, u64) {
+    let doubts = extra["doubts"].as_array().unwrap();
+    let doubtful = doubts.iter().map(|doubt| doubt["count"].as_u64().unwrap()).sum();
+    let (proved, all) = (extra["proved"]["count"].as_u64(), extra["gtids"]["count"].as_u64());
+    assert_eq!(proved.map(|proved| proved + doubtful), all, "{extra}");
+    (proved.unwrap(), doubtful)
+}
+
+#[test]
+fn writes_that_waited_on_a_killed_primary_are_proved_and_one_made_by_hand_is_not() {
+    let lab = stand::lab_with_error_log();
+    let group = stand::group(&lab, &[]);
+    let mut writer = stand::writer(&lab);
+    let db1 = lab.host("db1").unwrap();
+    let clients = waiting_alone(&lab);
+    let at = stand::now();
+    db1.kill_mysqld().unwrap();
+    stand::writes_again(&mut writer, at);
+    let primary = stand::new_primary(&group, "db1");
+    db1.start_mysqld().unwrap();
+    db1.sql("SET GLOBAL read_only=OFF; INSERT INTO app.w (id, v) VALUES (1, 'by hand')").unwrap();
+    lab.heal().unwrap();
+    let (proved, doubtful) = verdict(&stand::examined(&group, "db1"));
+    assert!(proved >= 3, "{proved}");
+    assert_eq!(doubtful, 1);
+    let report = group.expect("m1", &["report", "app1-1"]).unwrap();
+    assert!(report.contains("proved never acknowledged"), "{report}");
+    drop(clients);
+    let told = std::fs::read_to_string(lab.root().join("alone.log")).unwrap();
+    assert!(!told.contains("told OK"), "{told}");
+    stand::nothing_lost(&lab, writer, &primary);
+}
+
+#[test]
+fn nothing_is_proved_of_a_primary_that_was_shut_down_in_order_while_clients_waited() {
+    let lab = stand::lab_with_error_log();
+    let group = stand::group(&lab, &[]);
+    let db1 = lab.host("db1").unwrap();
+    let clients = waiting_alone(&lab);
+    db1.signal_mysqld(conclave_lab::Signal::SIGTERM).unwrap();
+    stand::wait("the shutdown", || db1.mysqld_pid().unwrap().is_none());
+    stand::new_primary(&group, "db1");
+    db1.start_mysqld().unwrap();
+    lab.heal().unwrap();
+    let (proved, doubtful) = verdict(&stand::examined(&group, "db1"));
+    assert_eq!(proved, 0);
+    assert!(doubtful >= 3, "{doubtful}");
+    drop(clients);
+}
+
 #[test]
 fn returning_primary_with_an_errant_transaction_is_quarantined_and_shown() {
     let lab = stand::lab();

@@ -105,7 +105,9 @@ impl<D: Desk> Admin<D> {
     fn local_report(&self, what: &str) -> Result<Document, Status> {
         let group = self.desk.group();
         let attempt = report::find(&group, what).map_err(Status::not_found)?;
-        document(&report::document(attempt), 0)
+        let cluster = group.cluster(attempt.cluster());
+        let cluster = cluster.map_err(|error| Status::not_found(error.to_string()))?;
+        document(&report::document(cluster, attempt), 0)
     }
 
     async fn propose(&self, command: Command) -> Result<Reply, Status> {

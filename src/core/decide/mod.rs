@@ -4,6 +4,7 @@
 //! a new leader needs no resume code: it runs the same function on the same state.
 
 pub mod candidate;
+pub mod classify;
 pub mod coverage;
 pub mod forecast;
 pub mod gate;

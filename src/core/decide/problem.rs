@@ -127,7 +127,7 @@ fn of_server(
     let mut out = Vec::new();
     match cluster.members.get(name).map(|member| &member.standing) {
         Some(Standing::Former { .. }) => out.push(Problem::Former { server: name.clone() }),
-        Some(Standing::Quarantined { errant }) => {
+        Some(Standing::Quarantined { errant, .. }) => {
             out.push(Problem::Errant { server: name.clone(), gtids: errant.to_string() });
         }
         Some(Standing::Member) | None => {}

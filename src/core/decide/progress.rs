@@ -235,7 +235,9 @@ impl Case<'_> {
         let applied = applies.find_map(|step| step.met().filter(|_| step.target == *server));
         match applied.or_else(|| self.attempt.frozen().remove(server)) {
             Some(StepEvidence::Server { executed, .. }) => executed.clone(),
-            Some(StepEvidence::Host { .. }) | None => GtidSet::empty(),
+            Some(StepEvidence::Host { .. } | StepEvidence::Examined { .. }) | None => {
+                GtidSet::empty()
+            }
         }
     }
 

@@ -78,7 +78,7 @@ pub fn received(attempt: &Attempt) -> BTreeMap<ServerName, GtidSet> {
     frozen
         .filter_map(|(name, evidence)| match evidence {
             StepEvidence::Server { received, .. } => Some((name, received.clone())),
-            StepEvidence::Host { .. } => None,
+            StepEvidence::Host { .. } | StepEvidence::Examined { .. } => None,
         })
         .collect()
 }

@@ -2,13 +2,13 @@
 //! addresses. One chore per server at a time, each a step in the record like any other.
 
 use super::{
-    gate, progress, stage,
+    classify, gate, progress, stage,
     view::{ClusterView, FRESH, Move, View},
 };
 use crate::{
     model::{
-        Applier, ClusterName, GtidSet, Micros, Mode, Mono, Outcome, Receiver, RestartPolicy,
-        ServerFacts, ServerName, StepKind, Term,
+        Applier, ClusterName, Findings, GtidSet, Micros, Mode, Mono, Outcome, Receiver,
+        RestartPolicy, ServerFacts, ServerName, StepKind, Term,
     },
     state::{ClusterState, Command, Member, Planned, Standing},
     step::goal::is_fatal,
@@ -168,9 +168,10 @@ fn wanted(
             let astray = stray(view, cluster, seen, primary, (server, facts));
             astray.or_else(|| reader_goal(view, cluster, seen, server).map(Wanted::Step))
         }
-        // Rebuilt, or its transactions have found their way into the primary.
-        Standing::Quarantined { .. } => former(view, cluster, seen, primary, (server, facts), true)
-            .filter(|wanted| matches!(wanted, Wanted::Step(_))),
+        Standing::Quarantined { errant, findings } => {
+            let may = former(view, cluster, seen, primary, (server, facts), true)?;
+            quarantined(cluster, server, (errant, findings.as_ref()), may)
+        }
         Standing::Former { vips_dropped } => {
             former(view, cluster, seen, primary, (server, facts), *vips_dropped)
         }
@@ -297,9 +298,31 @@ fn former(
     let is_open = cluster.regime().is_some_and(|regime| regime.is_open);
     seen.facts(primary, view.now, FRESH)
         .filter(|facts| facts.is_writable() || is_open && !has_lost(view, cluster, seen, facts))?;
-    match cluster.definition.policy.rejoin {
-        true => follow_or_quarantine(view, cluster, seen, primary, (server, facts)),
-        false => None,
+    let wanted = follow_or_quarantine(view, cluster, seen, primary, (server, facts))?;
+    match (&wanted, cluster.definition.policy.rejoin) {
+        (Wanted::Quarantine(_), _) | (Wanted::Step(_), true) => Some(wanted),
+        (Wanted::Step(_), false) => None,
+    }
+}
+
+/// A quarantined server: back in if it is clean by now (rebuilt, or its transactions have found
+/// their way into the primary), examined if it was not yet.
+fn quarantined(
+    cluster: &ClusterState,
+    server: &ServerName,
+    (known, findings): (&GtidSet, Option<&Findings>),
+    may: Wanted,
+) -> Option<Wanted> {
+    match (may, findings) {
+        (Wanted::Step(goal), _) => Some(Wanted::Step(goal)),
+        (Wanted::Quarantine(errant), _) if !errant.is_subset(known) => {
+            Some(Wanted::Quarantine(errant))
+        }
+        (Wanted::Quarantine(_), Some(_)) => None,
+        (Wanted::Quarantine(_), None) => {
+            let suspicion = classify::by_record(cluster, server, known);
+            Some(Wanted::Step(StepKind::Examine { extra: known.clone(), suspicion }))
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod ballot;
 pub mod definition;
+pub mod extra;
 pub mod facts;
 pub mod gtid;
 pub mod id;
@@ -16,6 +17,7 @@ pub use definition::{
     ClusterDefinition, Mode, PingType, Policy, PromotionRule, RestartPolicy, ServerDefinition,
     SshTarget, Vip,
 };
+pub use extra::{Doubt, FileEnd, Findings, LogFile, LogMark, Suspicion, Trail};
 pub use facts::{
     Applier, LinkOptions, Observation, Observed, Receiver, ReplicaFacts, SemiSync, ServerFacts,
 };

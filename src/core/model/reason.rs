@@ -365,12 +365,14 @@ impl Problem {
     }
 }
 
-/// `a, b and c`.
-/// Seconds as people count them.
-fn left(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120.. => format!("{} min", seconds.div_ceil(60)),
+/// A time to wait, in seconds, as people count it: `45 s`, `12 min`, `7 h 12 min`. Never less than
+/// it is.
+pub fn left(seconds: u64) -> String {
+    let minutes = seconds.div_ceil(60);
+    match (seconds, minutes) {
+        (0..120, _) => format!("{seconds} s"),
+        (120.., 0..60) => format!("{minutes} min"),
+        (120.., 60..) => format!("{} h {} min", minutes / 60, minutes % 60),
     }
 }
 
@@ -381,6 +383,7 @@ fn verb<'a>(servers: &[ServerName], of_one: &'a str, of_many: &'a str) -> &'a st
     }
 }
 
+/// `a, b and c`.
 fn names(servers: &[ServerName]) -> String {
     match servers {
         [] => "nobody".into(),

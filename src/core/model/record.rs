@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, Epoch, FailoverId, GtidSet, LinkOptions, Micros, Mode, ServerName, StepId, Tally,
-    Term, Vip,
+    ClusterName, Epoch, FailoverId, Findings, GtidSet, LinkOptions, Micros, Mode, ServerName,
+    StepId, Suspicion, Tally, Term, Vip,
 };
 
 /// A server that may acknowledge writes as primary, and what it takes to revoke that.
@@ -149,6 +149,14 @@ pub enum StepKind {
     Wake,
     /// No application can write here: clients cut, then semi-sync source off, then read-only.
     MakeReadOnly,
+    /// It is known of each transaction that the primary lacks whether it can have been acknowledged,
+    /// from the record and from this server's own logs. Changes nothing.
+    Examine {
+        /// What the primary lacks.
+        extra: GtidSet,
+        /// What the record says of it.
+        suspicion: Suspicion,
+    },
 }
 
 impl StepKind {
@@ -167,6 +175,7 @@ impl StepKind {
             StepKind::ResumeReceiver => "resume_receiver",
             StepKind::Wake => "wake",
             StepKind::MakeReadOnly => "make_read_only",
+            StepKind::Examine { .. } => "examine",
         }
     }
 
@@ -182,7 +191,8 @@ impl StepKind {
             | StepKind::OpenForWrites { .. }
             | StepKind::ResumeReceiver
             | StepKind::Wake
-            | StepKind::MakeReadOnly => false,
+            | StepKind::MakeReadOnly
+            | StepKind::Examine { .. } => false,
         }
     }
 }
@@ -202,11 +212,20 @@ pub enum StepEvidence {
         /// `Uptime`, in seconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         uptime_seconds: Option<u64>,
+        /// Acknowledgements that its commits waited for, however long it takes, when this run of
+        /// the step first looked and it took writes; `None`: they did not, or it took none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waited_for: Option<u32>,
     },
     /// The last lines of what the command on the host printed; bounded.
     Host {
         /// The text.
         text: String,
+    },
+    /// The verdict on a server's extra transactions.
+    Examined {
+        /// That verdict.
+        findings: Findings,
     },
 }
 
@@ -399,7 +418,7 @@ impl Stage {
                 matches!(self, Stage::Promote { .. } | Stage::Repoint { .. })
             }
             StepKind::ResumeReceiver | StepKind::Wake => !is_forward,
-            StepKind::DropVips { .. } | StepKind::MakeReadOnly => false,
+            StepKind::DropVips { .. } | StepKind::MakeReadOnly | StepKind::Examine { .. } => false,
         }
     }
 

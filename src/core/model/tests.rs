@@ -129,6 +129,12 @@ fn names_are_listed_as_people_list_them() {
 }
 
 #[test]
+fn time_left_is_told_as_people_count_it_and_never_too_short() {
+    let told = [1, 119, 121, 3599, 3600, 25_921].map(crate::model::reason::left);
+    assert_eq!(told, ["1 s", "119 s", "3 min", "1 h 0 min", "1 h 0 min", "7 h 13 min"]);
+}
+
+#[test]
 fn steps_have_codes_of_their_own() {
     let vip = Vip { address: "10.0.0.100".into(), prefix: 24, interface: "eth0".into() };
     let target = GtidSet::empty();
@@ -146,6 +152,7 @@ fn steps_have_codes_of_their_own() {
         StepKind::ResumeReceiver,
         StepKind::Wake,
         StepKind::MakeReadOnly,
+        StepKind::Examine { extra: GtidSet::empty(), suspicion: Suspicion::default() },
     ];
     let codes: BTreeSet<&str> = steps.iter().map(StepKind::code).collect();
     assert_eq!(codes.len(), steps.len());

@@ -15,7 +15,8 @@ use thiserror::Error;
 
 use crate::{
     model::{
-        ClusterName, LinkOptions, Micros, Mono, Rejection, ServerDefinition, StepId, Token, Vip,
+        ClusterName, GtidSet, LinkOptions, Micros, Mono, Rejection, ServerDefinition, StepId,
+        Token, Trail, Vip,
     },
     state::{Command, Reply},
 };
@@ -192,6 +193,16 @@ pub trait Session: Send {
         &mut self,
         deadline: Mono,
     ) -> impl Future<Output = Result<crate::model::ServerFacts, PortError>> + Send;
+
+    /// Reads the server's own logs, as far back as `wanted` was written and a file further.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    fn trail(
+        &mut self,
+        wanted: &GtidSet,
+        deadline: Mono,
+    ) -> impl Future<Output = Result<Trail, PortError>> + Send;
 
     /// Acts over this connection.
     ///

@@ -335,8 +335,11 @@ impl ClusterState {
         let is_met = outcome.evidence().is_some();
         let received = match outcome.evidence() {
             Some(StepEvidence::Server { received, .. }) => received.clone(),
-            Some(StepEvidence::Host { .. }) | None => GtidSet::empty(),
+            Some(StepEvidence::Host { .. } | StepEvidence::Examined { .. }) | None => {
+                GtidSet::empty()
+            }
         };
+        let evidence = outcome.evidence().cloned();
         run.outcome = Some(outcome);
         run.took_us = took_us;
         run.ended_at_us = at_us;
@@ -351,7 +354,7 @@ impl ClusterState {
                 self.dismiss(&target, source, &received);
             }
             if let Some(member) = self.members.get_mut(&target) {
-                member.chore_done(&goal);
+                member.chore_done(&goal, evidence.as_ref());
             }
         }
         Ok(Reply::Ok)
@@ -562,7 +565,7 @@ impl ClusterState {
         self.same_epoch(epoch)?;
         self.no_attempt("a quarantine")?;
         match self.members.get_mut(server) {
-            Some(member) => member.standing = Standing::Quarantined { errant },
+            Some(member) => member.standing = Standing::Quarantined { errant, findings: None },
             None => {
                 let why = format!("server {server} is not defined");
                 return Err(Rejection::NotNow { why });
@@ -634,9 +637,16 @@ impl Attempt {
 
 impl Member {
     /// What a completed chore changes about a server.
-    fn chore_done(&mut self, goal: &StepKind) {
+    fn chore_done(&mut self, goal: &StepKind, evidence: Option<&StepEvidence>) {
         match goal {
-            StepKind::Follow { .. } => self.standing = Standing::Member,
+            StepKind::Follow { .. } => (self.standing, self.cut) = (Standing::Member, None),
+            StepKind::MakeReadOnly => {
+                if let Some(StepEvidence::Server { waited_for, .. }) = evidence {
+                    let waited_for = waited_for.unwrap_or(0);
+                    self.cut = Some(self.cut.map_or(waited_for, |least| least.min(waited_for)));
+                }
+            }
+            StepKind::Examine { extra, .. } => self.examined(extra, evidence),
             StepKind::DropVips { .. } => {
                 if let Standing::Former { vips_dropped } = &mut self.standing {
                     *vips_dropped = true;
@@ -650,8 +660,17 @@ impl Member {
             | StepKind::OpenForWrites { .. }
             | StepKind::TakeVip { .. }
             | StepKind::ResumeReceiver
-            | StepKind::Wake
-            | StepKind::MakeReadOnly => {}
+            | StepKind::Wake => {}
+        }
+    }
+
+    /// The verdict on what it has extra; unless that has changed since.
+    fn examined(&mut self, extra: &GtidSet, evidence: Option<&StepEvidence>) {
+        let Standing::Quarantined { errant, findings } = &mut self.standing else { return };
+        if let Some(StepEvidence::Examined { findings: found }) = evidence
+            && errant == extra
+        {
+            *findings = Some(found.clone());
         }
     }
 }

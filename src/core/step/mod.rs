@@ -4,6 +4,7 @@
 //! and the acts go over that same connection. So once a newer leader holds the lock, nothing that
 //! an older one still has in hand can reach the server.
 
+mod examine;
 pub mod goal;
 #[cfg(test)]
 mod tests;
@@ -65,7 +66,23 @@ pub async fn run<P: Ports>(ports: &P, order: &StepOrder) -> End {
         return End::NotBegun(error);
     }
     let outcome = match session {
-        Ok(session) => pursue(ports, order, session).await,
+        Ok(session) => match &order.record.goal {
+            StepKind::Examine { extra, suspicion } => {
+                examine::run(ports, order, session, (extra, suspicion)).await
+            }
+            StepKind::StopReceiver
+            | StepKind::Fence { .. }
+            | StepKind::CatchUp { .. }
+            | StepKind::Apply { .. }
+            | StepKind::Detach
+            | StepKind::Follow { .. }
+            | StepKind::OpenForWrites { .. }
+            | StepKind::TakeVip { .. }
+            | StepKind::DropVips { .. }
+            | StepKind::ResumeReceiver
+            | StepKind::Wake
+            | StepKind::MakeReadOnly => pursue(ports, order, session).await,
+        },
         Err(error) => StepOutcome::Failed { why: error.to_string() },
     };
     end(ports, order, began, outcome).await
@@ -100,6 +117,7 @@ async fn pursue<P: Ports>(
     mut session: <P::Mysql as Mysql>::Session,
 ) -> StepOutcome {
     let mut acts = 0;
+    let mut waited_for = None;
     let mut waits_since = ports.clock().now();
     let mut progress = None;
     let mut deadline = ports.clock().now().plus(order.deadline);
@@ -110,11 +128,11 @@ async fn pursue<P: Ports>(
             Ok(facts) => facts,
             Err(error) => return broken(acts, &error),
         };
-        // A changed address, a name that resolves elsewhere: nothing is done to another server.
-        if let Some(wanted) = order.uuid.as_ref().filter(|uuid| **uuid != facts.uuid) {
-            let (name, found) = (&order.place.server.name, &facts.uuid);
-            let why = format!("wanted {name} with uuid {wanted} at its address, found {found}");
+        if let Some(why) = wrong_identity(order, &facts) {
             return StepOutcome::Failed { why };
+        }
+        if progress.is_none() {
+            waited_for = acks_waited_for(&facts);
         }
         let amount = facts.executed.count() + facts.received().count();
         if progress.is_some_and(|before| amount > before) {
@@ -124,7 +142,7 @@ async fn pursue<P: Ports>(
         progress = Some(amount);
         let seen = witnesses(ports, order, deadline).await;
         match goal::next(order, &facts, &seen, acts) {
-            Next::Met => return met(acts, facts),
+            Next::Met => return met(acts, facts, waited_for),
             Next::Impossible(why) => return StepOutcome::Failed { why },
             Next::Act(action) if acts < ACTS => {
                 if let Err(error) = session.act(&action, deadline).await {
@@ -167,12 +185,26 @@ async fn witnesses<P: Ports>(
     seen
 }
 
-fn met(acts: usize, facts: ServerFacts) -> StepOutcome {
+/// A changed address, a name that resolves elsewhere: nothing is done to another server.
+fn wrong_identity(order: &StepOrder, facts: &ServerFacts) -> Option<String> {
+    let wanted = order.uuid.as_ref().filter(|uuid| **uuid != facts.uuid)?;
+    let (name, found) = (&order.place.server.name, &facts.uuid);
+    Some(format!("wanted {name} with uuid {wanted} at its address, found {found}"))
+}
+
+/// Acknowledgements that a server's commits wait for, if it takes writes at all.
+fn acks_waited_for(facts: &ServerFacts) -> Option<u32> {
+    let semi_sync = facts.semi_sync.as_ref().filter(|_| facts.is_writable())?;
+    semi_sync.is_armed(1).then_some(semi_sync.acks)
+}
+
+fn met(acts: usize, facts: ServerFacts, waited_for: Option<u32>) -> StepOutcome {
     let evidence = StepEvidence::Server {
         received: facts.received(),
         executed: facts.executed,
         read_only: facts.read_only,
         uptime_seconds: Some(facts.uptime_seconds),
+        waited_for,
     };
     match acts {
         0 => StepOutcome::FoundDone { evidence },
@@ -262,7 +294,8 @@ fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {
         | StepKind::OpenForWrites { .. }
         | StepKind::ResumeReceiver
         | StepKind::Wake
-        | StepKind::MakeReadOnly => Vec::new(),
+        | StepKind::MakeReadOnly
+        | StepKind::Examine { .. } => Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! sender is stopped or dead by then. What protects a server from it is that its session is ended.
 
 use conclave_core::{
-    model::{LinkOptions, Receiver, ServerFacts, Token},
+    model::{LinkOptions, Receiver, ServerFacts, Token, Trail},
     ports::{PortError, SqlAction, Trouble},
 };
 
@@ -149,6 +149,22 @@ impl Ctx {
             })
         };
         self.request(Node::Manager(manager), handle.server, until, look).await
+    }
+
+    /// The server's own logs, over a session.
+    pub async fn trail_over(
+        &self,
+        manager: u64,
+        handle: Handle,
+        until: Micros,
+    ) -> Result<Trail, PortError> {
+        let read = move |world: &mut World| {
+            Answer::Now(match world.is_open(handle) {
+                true => Ok(world.servers[handle.server].trail()),
+                false => Err(gone()),
+            })
+        };
+        self.request(Node::Manager(manager), handle.server, until, read).await
     }
 
     /// A statement over a session.

@@ -1,6 +1,7 @@
 //! Tests of the decisions, one file per question.
 
 mod candidate;
+mod classify;
 mod gate;
 mod hear;
 mod problem;

@@ -5,8 +5,8 @@ use crate::{
     decide::{View, upkeep},
     fixture::*,
     model::{
-        Applier, Micros, Millis, Mode, Observation, Receiver, RestartPolicy, ServerFacts, StepKind,
-        Term,
+        Applier, Findings, Micros, Millis, Mode, Observation, Receiver, RestartPolicy, ServerFacts,
+        StepKind, Term,
     },
     state::{Command, Planned, Reply, Standing},
 };
@@ -257,13 +257,19 @@ fn former_primary_waits_for_an_opened_primary_and_for_the_policy() {
 }
 
 #[test]
-fn former_primary_with_transactions_of_its_own_is_quarantined_and_then_left_alone() {
+fn former_primary_with_transactions_of_its_own_is_quarantined_then_examined_then_left_alone() {
     let mut errant = booted(3);
     errant.executed = run(1, 9).union(&run(3, 2));
     let expected = format!("quarantine db3 {}:1-2", uuid(3));
     assert_eq!(with(&former(true), 3, errant.clone()), [expected]);
-    let group = standing(Standing::Quarantined { errant: run(3, 2) });
+    let quarantined = |findings| standing(Standing::Quarantined { errant: run(3, 2), findings });
+    assert_eq!(with(&quarantined(None), 3, errant.clone()), ["plan examine db3"]);
+    let group = quarantined(Some(Findings::default()));
     assert_eq!(with(&group, 3, errant.clone()), [""; 0]);
+    // More was found on it since.
+    let mut more = errant.clone();
+    more.executed = run(1, 9).union(&run(3, 3));
+    assert_eq!(with(&group, 3, more), [format!("quarantine db3 {}:1-3", uuid(3))]);
     errant.read_only = false;
     assert_eq!(with(&group, 3, errant), ["plan make_read_only db3"]);
 }

@@ -8,6 +8,7 @@ mod intent;
 mod no_return;
 mod one_attempt;
 mod one_primary;
+mod proved;
 mod readmission;
 mod recruited;
 mod stale;
@@ -120,6 +121,7 @@ impl Checker {
             Box::new(establish::Establish),
             Box::new(no_return::NoReturn),
             Box::new(readmission::Readmission),
+            Box::new(proved::Proved::default()),
             Box::new(time::Time::default()),
         ];
         match mode {

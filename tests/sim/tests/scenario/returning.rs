@@ -1,6 +1,9 @@
 //! Servers that come back: clean, with transactions of their own, before and after the verdict.
 
-use conclave_core::{model::RestartPolicy, state::Standing};
+use conclave_core::{
+    model::{Findings, GtidSet, RestartPolicy},
+    state::Standing,
+};
 use conclave_sim::{client::Door, network::Node, run::Run, setup::Setup};
 
 use super::{closed, cut_managers_from};
@@ -53,6 +56,84 @@ fn former_primary_with_an_errant_transaction_is_quarantined() {
     run.settle(5_000);
     let link = run.world(|world| world.servers[0].link.is_some());
     assert!(!link, "it follows nobody");
+    // Killed, and nobody had received it: nobody can have been told OK.
+    let (errant, findings) = quarantine(&run);
+    assert!(errant.count() > 0);
+    assert_eq!((findings.proved, findings.doubts), (errant, vec![]));
+}
+
+/// What db1 has extra, and the verdict on it.
+fn quarantine(run: &Run) -> (GtidSet, Findings) {
+    match run.state().members[&"db1".into()].standing.clone() {
+        Standing::Quarantined { errant, findings } => (errant, findings.expect("it is examined")),
+        other @ (Standing::Member | Standing::Former { .. }) => panic!("db1 is {other:?}"),
+    }
+}
+
+/// Cuts db1 from both replicas, but from neither clients nor managers.
+fn cut_replicas_from_db1(run: &Run) {
+    run.world(|world| {
+        world.network.part(Node::Host(0), Node::Host(1));
+        world.network.part(Node::Host(0), Node::Host(2));
+    });
+}
+
+#[test]
+fn nothing_is_proved_of_a_former_primary_that_was_shut_down_in_order() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.ctx.run_client(Door::Server(0), 30_000);
+    run.pass(3_000);
+    cut_replicas_from_db1(&run);
+    run.pass(500);
+    run.world(|world| {
+        world.shut_down_server(0);
+        world.network.heal();
+    });
+    closed(&mut run, 10_000, 1);
+    bring_back(&run, 0);
+    run.pass(10_000);
+    let (errant, findings) = quarantine(&run);
+    assert!(errant.count() > 0 && findings.proved.is_empty(), "{findings:?}");
+}
+
+#[test]
+fn writes_that_waited_while_the_primary_was_cut_off_are_proved_never_acknowledged() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.world(|world| world.hosts[0].has_ssh = false);
+    run.ctx.run_client(Door::Server(0), 30_000);
+    run.pass(3_000);
+    cut_managers_from(&run, 0);
+    cut_replicas_from_db1(&run);
+    closed(&mut run, 10_000, 1);
+    run.pass(2_000);
+    run.world(|world| world.network.heal());
+    run.settle(10_000);
+    let (errant, findings) = quarantine(&run);
+    assert!(errant.count() > 0);
+    assert_eq!((findings.proved, findings.doubts), (errant, vec![]));
+}
+
+#[test]
+fn write_made_by_hand_after_the_restart_is_not_proved_beside_those_that_are() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    cut_replicas_from_db1(&run);
+    run.pass(500);
+    run.world(|world| {
+        world.kill_server(0);
+        world.network.heal();
+    });
+    closed(&mut run, 10_000, 1);
+    run.world(|world| {
+        world.unmask(0);
+        // Somebody with all privileges.
+        world.servers[0].commit(None);
+    });
+    run.settle(10_000);
+    let (errant, findings) = quarantine(&run);
+    let doubtful = findings.doubts.iter().map(|doubt| doubt.set.count()).sum::<u64>();
+    assert!(findings.proved.count() > 0 && doubtful > 0, "{findings:?}");
+    assert_eq!(findings.proved.count() + doubtful, errant.count());
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! What a returning server has that its primary lacks: can it have been acknowledged? Values only;
+//! [`crate::decide::classify`] judges.
+
+use serde::{Deserialize, Serialize};
+
+use super::GtidSet;
+
+/// Transactions of which it cannot be proved that nobody was told OK for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// Which.
+    pub set: GtidSet,
+    /// Why not; one sentence.
+    pub why: String,
+}
+
+/// What the record alone says of a server's extra transactions, before its own logs are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspicion {
+    /// Numbered by the server as primary, and received by none of the ackers whose receivers were
+    /// stopped: fewer than needed can have acknowledged them.
+    pub unreceived: GtidSet,
+    /// What it numbered as primary and those ackers did receive: tells the run of mysqld that was
+    /// primary from others.
+    pub known: GtidSet,
+    /// It was found running and still waiting for acknowledgements as agreed when a manager cut it
+    /// off from its clients.
+    pub was_cut_waiting: bool,
+    /// The rest, with the reason.
+    pub doubts: Vec<Doubt>,
+}
+
+/// The verdict, and where the transactions are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Findings {
+    /// Proved never acknowledged.
+    pub proved: GtidSet,
+    /// All others, with the reason.
+    pub doubts: Vec<Doubt>,
+    /// Binary log files that hold them, by their full paths on the server's host.
+    pub files: Vec<String>,
+}
+
+/// How a binary log file ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileEnd {
+    /// mysqld went on to the next file.
+    Rotated,
+    /// mysqld was shut down in an orderly way.
+    Stopped,
+    /// Neither: mysqld was killed, or its host lost power.
+    Torn,
+    /// mysqld writes to it now.
+    Current,
+}
+
+/// One binary log file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// Its full path.
+    pub path: String,
+    /// What was logged before it.
+    pub previous: GtidSet,
+    /// How it ends.
+    pub end: FileEnd,
+}
+
+/// A line of a server's error log that tells of its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogMark {
+    /// mysqld began to start.
+    Starting,
+    /// It let clients in: its binary log is open.
+    Ready,
+    /// An orderly shutdown was asked for, by a signal or a statement.
+    ShutdownAsked,
+}
+
+/// What a server's own logs tell of its past.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trail {
+    /// Its newest binary log files, oldest first.
+    pub files: Vec<LogFile>,
+    /// Its error log, oldest first, as far back as it goes; `None`: it cannot be read.
+    pub marks: Option<Vec<LogMark>>,
+}
+
+impl Findings {
+    /// Every transaction is proved never acknowledged.
+    pub fn is_all_proved(&self) -> bool {
+        self.doubts.is_empty()
+    }
+}
