@@ -241,6 +241,17 @@ pub struct ExtraDocument {
     pub proved: GtidDocument,
     /// The rest: somebody may have been told OK.
     pub doubts: Vec<DoubtDocument>,
+    /// Where it was copied to; missing: not yet.
+    pub saved: Option<SavedDocument>,
+}
+
+/// A copy of a server's extra transactions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedDocument {
+    /// Directory on the server's own host.
+    pub path: String,
+    /// SHA-256 of its `SHA256SUMS`.
+    pub sha256: String,
 }
 
 /// Transactions that may have been acknowledged.

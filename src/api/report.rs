@@ -223,7 +223,8 @@ fn rank_of_step(goal: &StepKind) -> u8 {
         StepKind::Follow { .. }
         | StepKind::DropVips { .. }
         | StepKind::MakeReadOnly
-        | StepKind::Examine { .. } => 7,
+        | StepKind::Examine { .. }
+        | StepKind::SaveExtra { .. } => 7,
         StepKind::ResumeReceiver | StepKind::Wake => 9,
     }
 }

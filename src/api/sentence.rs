@@ -136,6 +136,10 @@ pub fn goal(target: &ServerName, goal: &StepKind) -> String {
         StepKind::ResumeReceiver => format!("start the receiver of {target} again"),
         StepKind::Wake => format!("release the sessions on {target} that wait in vain"),
         StepKind::MakeReadOnly => format!("make {target} read-only, its clients cut first"),
+        StepKind::SaveExtra { extra, .. } => format!(
+            "copy {} transaction(s) that the primary lacks from the binary logs of {target} to files",
+            extra.count()
+        ),
         StepKind::Examine { extra, .. } => format!(
             "find out from the logs of {target} whether {} transaction(s) that the primary lacks can \
              have been acknowledged",

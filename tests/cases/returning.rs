@@ -72,16 +72,30 @@ fn waiting_alone(lab: &conclave_lab::Lab) -> Vec<conclave_lab::Process> {
     let client = |id: u32| {
         let sql = format!("INSERT INTO app.w (id, v) VALUES ({id}, 'alone'); SELECT 'told OK'");
         let args = ["-uroot", "-S/run/mysqld/mysqld.sock", "-e", &sql];
-        db1.spawn(lab.install().program("mysql"), &args, &[], &lab.root().join("alone.log")).unwrap()
+        db1.spawn(lab.install().program("mysql"), &args, &[], &lab.root().join("alone.log"))
+            .unwrap()
     };
     let clients = (9_000_001..9_000_004).map(client).collect();
     let waiting = || {
         let found = db1.sql_value("SHOW STATUS LIKE 'Rpl_semi_sync_source_wait_sessions'");
-        found.is_ok() && db1.sql("SHOW STATUS LIKE 'Rpl_semi_sync_source_wait_sessions'")
-            .is_ok_and(|rows| rows[0][1].parse::<u32>().is_ok_and(|waiting| waiting >= 3))
+        found.is_ok()
+            && db1
+                .sql("SHOW STATUS LIKE 'Rpl_semi_sync_source_wait_sessions'")
+                .is_ok_and(|rows| rows[0][1].parse::<u32>().is_ok_and(|waiting| waiting >= 3))
     };
     stand::wait("three clients to wait", waiting);
     clients
+}
+
+/// Where db1's extra transactions were copied to.
+fn saved(group: &conclave_lab::Group<'_>) -> serde_json::Value {
+    let of = |cluster: &serde_json::Value| {
+        let servers = cluster["servers"].as_array().into_iter().flatten();
+        let mut named = servers.filter(|found| found["name"] == "db1");
+        named.next().map(|found| found["extra"]["saved"].clone()).unwrap_or_default()
+    };
+    let is_saved = |cluster: &serde_json::Value| !of(cluster).is_null();
+    of(&group.wait_cluster("waiting for a copy", SOON, is_saved).unwrap())
 }
 
 /// The counts of what is proved and of what is doubtful.
@@ -110,8 +124,21 @@ fn writes_that_waited_on_a_killed_primary_are_proved_and_one_made_by_hand_is_not
     let (proved, doubtful) = verdict(&stand::examined(&group, "db1"));
     assert!(proved >= 3, "{proved}");
     assert_eq!(doubtful, 1);
+    let extra = saved(&group);
     let report = group.expect("m1", &["report", "app1-1"]).unwrap();
     assert!(report.contains("proved never acknowledged"), "{report}");
+    let (path, sum) = (extra["path"].as_str().unwrap(), extra["sha256"].as_str().unwrap());
+    assert!(report.contains(sum), "{report}");
+    // Each transaction is there, readable and fit to be applied.
+    let sh = format!(
+        "cd '{path}' && sha256sum -c --quiet SHA256SUMS && sha256sum SHA256SUMS && cat extra.rows.txt"
+    );
+    let read = db1.run("sh", &["-c", &sh], &[]).unwrap();
+    let text = String::from_utf8_lossy(&read.stdout);
+    assert!(read.status.success() && text.starts_with(sum), "{text}");
+    for value in ["'by hand'", "=9000001", "=9000002", "=9000003"] {
+        assert!(text.contains(value), "{value} is missing: {text}");
+    }
     drop(clients);
     let told = std::fs::read_to_string(lab.root().join("alone.log")).unwrap();
     assert!(!told.contains("told OK"), "{told}");
@@ -159,4 +186,53 @@ fn returning_primary_with_an_errant_transaction_is_quarantined_and_shown() {
     }
     let primary = cluster["primary"].as_str().unwrap().to_owned();
     stand::nothing_lost(&lab, writer, &primary);
+}
+
+/// Every database and manager host loses its power at once.
+fn power_cut(lab: &conclave_lab::Lab, group: &mut conclave_lab::Group<'_>) {
+    for host in lab.hosts().iter().filter(|host| host.place().role != conclave_lab::Role::Client) {
+        host.power_off().unwrap();
+    }
+    group.names().iter().for_each(|name| group.kill(name).unwrap());
+}
+
+/// Power is back at these hosts, in this order.
+fn power_on(lab: &conclave_lab::Lab, group: &mut conclave_lab::Group<'_>, hosts: &[&str]) {
+    for name in hosts {
+        lab.host(name).unwrap().power_on(true).unwrap();
+        if name.starts_with('m') {
+            group.start(name).unwrap();
+        }
+    }
+}
+
+#[test]
+fn cold_start_of_everything_finds_its_primary_whatever_comes_back_first() {
+    let lab = stand::lab();
+    let mut group = stand::group(&lab, &[]);
+    let writer = stand::writer(&lab);
+    power_cut(&lab, &mut group);
+    let before = stand::now();
+    power_on(&lab, &mut group, &["m3", "m1", "db3", "db2", "m2", "db1"]);
+    let healthy = group.wait_healthy(SOON).expect("healthy again");
+    assert_eq!((healthy["primary"].as_str(), healthy["epoch"].as_u64()), (Some("db1"), Some(0)));
+    stand::nothing_lost(&lab, writer, "db1");
+
+    let mut writer = lab.write(&conclave_lab::WriterSpec::default()).unwrap();
+    writer.wait_ok_after(before, SOON).unwrap();
+    power_cut(&lab, &mut group);
+    power_on(&lab, &mut group, &["db2", "db3", "m1", "m2", "m3"]);
+    // The primary is missing, and no manager has seen what the others lack: refused, with reasons.
+    let explained = || group.cli("m1", &["explain", "app1"]).unwrap();
+    let says = |word: &str| String::from_utf8_lossy(&explained().stdout).contains(word);
+    stand::wait("a refusal for want of coverage", || says("gate.no_coverage"));
+    for server in ["db2", "db3"] {
+        let read_only = lab.host(server).unwrap().sql_value("SELECT @@global.read_only").unwrap();
+        assert_eq!(read_only, "1", "{server} takes writes");
+    }
+    power_on(&lab, &mut group, &["db1"]);
+    let healthy = group.wait_healthy(SOON).expect("healthy again");
+    assert_eq!((healthy["primary"].as_str(), healthy["epoch"].as_u64()), (Some("db1"), Some(0)));
+    assert_eq!(stand::writable(&lab), ["db1"]);
+    stand::nothing_lost(&lab, writer, "db1");
 }

@@ -6,6 +6,8 @@
 
 use conclave_core::{model::Vip, ports::RemoteCommand};
 
+use super::save;
+
 /// Finds this server's mysqld by its working directory, which is its data directory, so that
 /// neighbours on the host survive. A supervisor that would start it again goes first.
 const MYSQLD: &str = r#"
@@ -185,6 +187,9 @@ pub(super) fn script(command: &RemoteCommand) -> String {
         RemoteCommand::DropVip { vip } => {
             format!("{}{DROP_VIP}drop_vip \"$address\"\n", parameters(vip))
         }
+        RemoteCommand::Save { data_dir, name, files, extra } => {
+            save::script(data_dir, name, files, extra)
+        }
     }
 }
 
@@ -194,6 +199,7 @@ pub(super) fn describe(command: &RemoteCommand) -> String {
         RemoteCommand::Fence { data_dir, .. } => format!("fence mysqld of {data_dir}"),
         RemoteCommand::TakeVip { vip } => format!("take address {}", vip.address),
         RemoteCommand::DropVip { vip } => format!("drop address {}", vip.address),
+        RemoteCommand::Save { extra, .. } => format!("save {} transactions", extra.count()),
     }
 }
 

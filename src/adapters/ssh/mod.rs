@@ -8,6 +8,7 @@
 
 mod command;
 mod known_hosts;
+mod save;
 mod session;
 mod turnstile;
 

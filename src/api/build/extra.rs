@@ -6,13 +6,14 @@ use conclave_core::{
 };
 
 use crate::api::{
-    document::{DoubtDocument, ExtraDocument},
+    document::{DoubtDocument, ExtraDocument, SavedDocument},
     sentence,
 };
 
 /// `None`: the server is not quarantined.
 pub(super) fn of_server(cluster: &ClusterState, server: &ServerName) -> Option<ExtraDocument> {
-    let Standing::Quarantined { errant, findings } = &cluster.members.get(server)?.standing else {
+    let Standing::Quarantined { errant, findings, saved } = &cluster.members.get(server)?.standing
+    else {
         return None;
     };
     let found = findings.clone().unwrap_or_default();
@@ -25,6 +26,9 @@ pub(super) fn of_server(cluster: &ClusterState, server: &ServerName) -> Option<E
         is_examined: findings.is_some(),
         proved: sentence::gtids(&found.proved),
         doubts: doubts.collect(),
+        saved: saved
+            .as_ref()
+            .map(|saved| SavedDocument { path: saved.path.clone(), sha256: saved.sha256.clone() }),
     })
 }
 

@@ -3,8 +3,8 @@
 use super::{Paint, ago, columns, cut, reason, utc, wrap};
 use crate::api::document::{
     AttemptDocument, BallotDocument, ClusterDocument, ClusterListDocument, DoubtDocument,
-    ExtraDocument, ForecastDocument, GroupDocument, GtidDocument, Health, ManagerDocument, ProblemDocument, ServerDocument, StatusDocument,
-    StepDocument,
+    ExtraDocument, ForecastDocument, GroupDocument, GtidDocument, Health, ManagerDocument,
+    ProblemDocument, SavedDocument, ServerDocument, StatusDocument, StepDocument,
 };
 
 /// A state that is longer gets a line of its own.
@@ -208,7 +208,9 @@ pub(super) fn verdict(extra: Option<&ExtraDocument>) -> Vec<String> {
     let Some(extra) = extra else { return Vec::new() };
     let mut out = Vec::new();
     if !extra.is_examined {
-        out.push("its own logs were not read yet: what can have been acknowledged is not known".into());
+        out.push(
+            "its own logs were not read yet: what can have been acknowledged is not known".into(),
+        );
     }
     if extra.proved.count > 0 {
         let GtidDocument { count, set } = &extra.proved;
@@ -216,6 +218,9 @@ pub(super) fn verdict(extra: Option<&ExtraDocument>) -> Vec<String> {
     }
     for DoubtDocument { gtids: GtidDocument { count, set }, why } in &extra.doubts {
         out.push(format!("{count} may have been acknowledged: {set}: {why}"));
+    }
+    if let Some(SavedDocument { path, sha256 }) = &extra.saved {
+        out.push(format!("saved on its host in {path} (SHA256SUMS: {sha256})"));
     }
     out
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     model::{
         Applier, ClusterName, Findings, GtidSet, Micros, Mode, Mono, Outcome, Receiver,
-        RestartPolicy, ServerFacts, ServerName, StepKind, Term,
+        RestartPolicy, Saved, ServerFacts, ServerName, StepKind, Term,
     },
     state::{ClusterState, Command, Member, Planned, Standing},
     step::goal::is_fatal,
@@ -168,9 +168,10 @@ fn wanted(
             let astray = stray(view, cluster, seen, primary, (server, facts));
             astray.or_else(|| reader_goal(view, cluster, seen, server).map(Wanted::Step))
         }
-        Standing::Quarantined { errant, findings } => {
+        Standing::Quarantined { errant, findings, saved } => {
             let may = former(view, cluster, seen, primary, (server, facts), true)?;
-            quarantined(cluster, server, (errant, findings.as_ref()), may)
+            let copy = saved.as_ref();
+            quarantined(cluster, server, (errant, findings.as_ref(), copy), may)
         }
         Standing::Former { vips_dropped } => {
             former(view, cluster, seen, primary, (server, facts), *vips_dropped)
@@ -306,17 +307,22 @@ fn former(
 }
 
 /// A quarantined server: back in if it is clean by now (rebuilt, or its transactions have found
-/// their way into the primary), examined if it was not yet.
+/// their way into the primary); what it has is judged, then copied to files.
 fn quarantined(
     cluster: &ClusterState,
     server: &ServerName,
-    (known, findings): (&GtidSet, Option<&Findings>),
+    (known, findings, saved): (&GtidSet, Option<&Findings>, Option<&Saved>),
     may: Wanted,
 ) -> Option<Wanted> {
+    let has_ssh = cluster.definition.server(server).is_some_and(|s| s.ssh.is_some());
     match (may, findings) {
         (Wanted::Step(goal), _) => Some(Wanted::Step(goal)),
         (Wanted::Quarantine(errant), _) if !errant.is_subset(known) => {
             Some(Wanted::Quarantine(errant))
+        }
+        (Wanted::Quarantine(_), Some(found)) if saved.is_none() && has_ssh => {
+            let (extra, files) = (known.clone(), found.files.clone());
+            Some(Wanted::Step(StepKind::SaveExtra { extra, files }))
         }
         (Wanted::Quarantine(_), Some(_)) => None,
         (Wanted::Quarantine(_), None) => {

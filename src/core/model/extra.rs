@@ -41,6 +41,28 @@ pub struct Findings {
     pub files: Vec<String>,
 }
 
+/// Where a server's extra transactions were copied to before anything discards them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Directory on the server's own host.
+    pub path: String,
+    /// SHA-256 of its list of checksums, in hex.
+    pub sha256: String,
+}
+
+impl Saved {
+    /// The word that the line about it begins with, in what the host printed.
+    pub const WORD: &str = "saved";
+
+    /// Reads the line `saved SHA256 PATH`; `None`: there is none.
+    pub fn of(text: &str) -> Option<Self> {
+        let line = text.lines().rev().find_map(|line| line.strip_prefix(Self::WORD))?;
+        let (sha256, path) = line.trim().split_once(' ')?;
+        let is_sum = sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_sum.then(|| Self { path: path.to_owned(), sha256: sha256.to_owned() })
+    }
+}
+
 /// How a binary log file ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileEnd {
@@ -89,5 +111,20 @@ impl Findings {
     /// Every transaction is proved never acknowledged.
     pub fn is_all_proved(&self) -> bool {
         self.doubts.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_line_with_a_checksum_and_a_path_says_that_something_is_saved() {
+        let (sha256, path) = ("ab".repeat(32), "/srv/data extra".to_owned());
+        let text = format!("copied\nsaved {sha256} {path}\n");
+        assert_eq!(Saved::of(&text), Some(Saved { path, sha256: sha256.clone() }));
+        for text in ["", "saved", "saved /srv", &format!("saved {sha256}"), "saved xy /srv"] {
+            assert_eq!(Saved::of(text), None, "{text:?}");
+        }
     }
 }

@@ -17,7 +17,7 @@ pub use definition::{
     ClusterDefinition, Mode, PingType, Policy, PromotionRule, RestartPolicy, ServerDefinition,
     SshTarget, Vip,
 };
-pub use extra::{Doubt, FileEnd, Findings, LogFile, LogMark, Suspicion, Trail};
+pub use extra::{Doubt, FileEnd, Findings, LogFile, LogMark, Saved, Suspicion, Trail};
 pub use facts::{
     Applier, LinkOptions, Observation, Observed, Receiver, ReplicaFacts, SemiSync, ServerFacts,
 };

@@ -157,6 +157,14 @@ pub enum StepKind {
         /// What the record says of it.
         suspicion: Suspicion,
     },
+    /// What it has extra is copied from its binary logs to a directory of its own host, and the copy
+    /// was read back.
+    SaveExtra {
+        /// What the primary lacks.
+        extra: GtidSet,
+        /// Binary log files that hold it, by their full paths.
+        files: Vec<String>,
+    },
 }
 
 impl StepKind {
@@ -176,13 +184,17 @@ impl StepKind {
             StepKind::Wake => "wake",
             StepKind::MakeReadOnly => "make_read_only",
             StepKind::Examine { .. } => "examine",
+            StepKind::SaveExtra { .. } => "save_extra",
         }
     }
 
     /// Acts on the host through its turnstile rather than on the MySQL server.
     pub fn is_remote(&self) -> bool {
         match self {
-            StepKind::Fence { .. } | StepKind::TakeVip { .. } | StepKind::DropVips { .. } => true,
+            StepKind::Fence { .. }
+            | StepKind::TakeVip { .. }
+            | StepKind::DropVips { .. }
+            | StepKind::SaveExtra { .. } => true,
             StepKind::StopReceiver
             | StepKind::CatchUp { .. }
             | StepKind::Apply { .. }
@@ -418,7 +430,10 @@ impl Stage {
                 matches!(self, Stage::Promote { .. } | Stage::Repoint { .. })
             }
             StepKind::ResumeReceiver | StepKind::Wake => !is_forward,
-            StepKind::DropVips { .. } | StepKind::MakeReadOnly | StepKind::Examine { .. } => false,
+            StepKind::DropVips { .. }
+            | StepKind::MakeReadOnly
+            | StepKind::Examine { .. }
+            | StepKind::SaveExtra { .. } => false,
         }
     }
 

@@ -153,6 +153,7 @@ fn steps_have_codes_of_their_own() {
         StepKind::Wake,
         StepKind::MakeReadOnly,
         StepKind::Examine { extra: GtidSet::empty(), suspicion: Suspicion::default() },
+        StepKind::SaveExtra { extra: GtidSet::empty(), files: Vec::new() },
     ];
     let codes: BTreeSet<&str> = steps.iter().map(StepKind::code).collect();
     assert_eq!(codes.len(), steps.len());

@@ -153,6 +153,18 @@ pub enum RemoteCommand {
         /// The address.
         vip: Vip,
     },
+    /// Copy transactions from binary log files into a directory beside the data, with checksums;
+    /// prints [`crate::model::Saved::WORD`], the checksum and the path.
+    Save {
+        /// mysqld's data directory.
+        data_dir: String,
+        /// Name of the directory; the same for each run of one step.
+        name: String,
+        /// The files, by their full paths.
+        files: Vec<String>,
+        /// The transactions.
+        extra: GtidSet,
+    },
 }
 
 /// MySQL servers.

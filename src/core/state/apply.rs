@@ -9,8 +9,8 @@ use super::{
 };
 use crate::model::{
     Actor, Attempt, Cause, ClusterDefinition, ClusterName, Election, EntryNine, Epoch, FailoverId,
-    GtidSet, Mark, Micros, Mode, Opening, Outcome, Refusal, Regime, Rejection, ServerName, Stage,
-    StepEvidence, StepId, StepKind, StepOutcome, StepRecord, StepRun, Term,
+    GtidSet, Mark, Micros, Mode, Opening, Outcome, Refusal, Regime, Rejection, Saved, ServerName,
+    Stage, StepEvidence, StepId, StepKind, StepOutcome, StepRecord, StepRun, Term,
 };
 
 type Applied = Result<Reply, Rejection>;
@@ -565,7 +565,9 @@ impl ClusterState {
         self.same_epoch(epoch)?;
         self.no_attempt("a quarantine")?;
         match self.members.get_mut(server) {
-            Some(member) => member.standing = Standing::Quarantined { errant, findings: None },
+            Some(member) => {
+                member.standing = Standing::Quarantined { errant, findings: None, saved: None }
+            }
             None => {
                 let why = format!("server {server} is not defined");
                 return Err(Rejection::NotNow { why });
@@ -646,7 +648,9 @@ impl Member {
                     self.cut = Some(self.cut.map_or(waited_for, |least| least.min(waited_for)));
                 }
             }
-            StepKind::Examine { extra, .. } => self.examined(extra, evidence),
+            StepKind::Examine { extra, .. } | StepKind::SaveExtra { extra, .. } => {
+                self.looked_into(extra, evidence);
+            }
             StepKind::DropVips { .. } => {
                 if let Standing::Former { vips_dropped } = &mut self.standing {
                     *vips_dropped = true;
@@ -664,13 +668,13 @@ impl Member {
         }
     }
 
-    /// The verdict on what it has extra; unless that has changed since.
-    fn examined(&mut self, extra: &GtidSet, evidence: Option<&StepEvidence>) {
-        let Standing::Quarantined { errant, findings } = &mut self.standing else { return };
-        if let Some(StepEvidence::Examined { findings: found }) = evidence
-            && errant == extra
-        {
-            *findings = Some(found.clone());
+    /// The verdict on what it has extra, or where that was copied to; unless it has changed since.
+    fn looked_into(&mut self, extra: &GtidSet, evidence: Option<&StepEvidence>) {
+        let Standing::Quarantined { errant, findings, saved } = &mut self.standing else { return };
+        match evidence.filter(|_| errant == extra) {
+            Some(StepEvidence::Examined { findings: found }) => *findings = Some(found.clone()),
+            Some(StepEvidence::Host { text }) => *saved = Saved::of(text),
+            Some(StepEvidence::Server { .. }) | None => {}
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Actor, Attempt, ClusterDefinition, Epoch, Findings, GtidSet, Regime, ServerName, StepId,
+    Actor, Attempt, ClusterDefinition, Epoch, Findings, GtidSet, Regime, Saved, ServerName, StepId,
     StepRecord, Vip,
 };
 
@@ -27,6 +27,9 @@ pub enum Standing {
         /// Whether they can have been acknowledged; `None`: not examined yet.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         findings: Option<Findings>,
+        /// Where they were copied to; `None`: not yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        saved: Option<Saved>,
     },
 }
 

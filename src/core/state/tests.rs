@@ -630,7 +630,7 @@ fn promotion_leaves_one_regime_and_the_others_wait_for_readmission() {
 #[test]
 fn quarantined_server_left_behind_stays_quarantined() {
     let mut group = Group::repointing();
-    let standing = Standing::Quarantined { errant: run(3, 1), findings: None };
+    let standing = Standing::Quarantined { errant: run(3, 1), findings: None, saved: None };
     if let Some(member) = group.cluster_mut().members.get_mut(&name(3)) {
         member.standing = standing.clone();
     }
@@ -745,7 +745,7 @@ fn quarantine_takes_the_chore_away_and_keeps_the_reason() {
     let mut group = Group::adopted();
     group.apply(chore(0, 3, StepKind::MakeReadOnly));
     assert_eq!(group.apply(quarantine(0, 3)), Reply::Ok);
-    let standing = Standing::Quarantined { errant: run(3, 1), findings: None };
+    let standing = Standing::Quarantined { errant: run(3, 1), findings: None, saved: None };
     assert_eq!(group.cluster().members[&name(3)].standing, standing);
     assert!(group.cluster().chores.is_empty());
 }

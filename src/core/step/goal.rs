@@ -43,7 +43,8 @@ pub fn witnesses(goal: &StepKind) -> Vec<ServerName> {
         | StepKind::ResumeReceiver
         | StepKind::Wake
         | StepKind::MakeReadOnly
-        | StepKind::Examine { .. } => Vec::new(),
+        | StepKind::Examine { .. }
+        | StepKind::SaveExtra { .. } => Vec::new(),
     }
 }
 
@@ -70,7 +71,10 @@ pub fn next(
         StepKind::ResumeReceiver => resume(order, facts),
         StepKind::Wake => wake(order, facts, acts),
         StepKind::MakeReadOnly => harmless(facts).map_or(Next::Met, Next::Act),
-        StepKind::Fence { .. } | StepKind::TakeVip { .. } | StepKind::DropVips { .. } => {
+        StepKind::Fence { .. }
+        | StepKind::TakeVip { .. }
+        | StepKind::DropVips { .. }
+        | StepKind::SaveExtra { .. } => {
             Next::Impossible("it acts on the host, not on the server".into())
         }
         StepKind::Examine { .. } => Next::Impossible("it only looks".into()),

@@ -43,6 +43,9 @@ const ACTS: usize = 20;
 /// Longest wait for a host that is to let go of an address.
 const RELEASE: Micros = Micros(1_000_000);
 
+/// Longest time for copying what a server has extra: its files may hold gigabytes.
+const SAVE: Micros = Micros(600_000_000);
+
 /// What became of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -81,7 +84,8 @@ pub async fn run<P: Ports>(ports: &P, order: &StepOrder) -> End {
             | StepKind::DropVips { .. }
             | StepKind::ResumeReceiver
             | StepKind::Wake
-            | StepKind::MakeReadOnly => pursue(ports, order, session).await,
+            | StepKind::MakeReadOnly
+            | StepKind::SaveExtra { .. } => pursue(ports, order, session).await,
         },
         Err(error) => StepOutcome::Failed { why: error.to_string() },
     };
@@ -233,7 +237,11 @@ async fn run_remote<P: Ports>(ports: &P, order: &StepOrder, began: Mono) -> End 
         return End::NotBegun(error);
     }
     let mut text = release(ports, order).await;
-    let deadline = ports.clock().now().plus(order.deadline);
+    let limit = match matches!(order.record.goal, StepKind::SaveExtra { .. }) {
+        true => SAVE,
+        false => order.deadline,
+    };
+    let deadline = ports.clock().now().plus(limit);
     let mut outcome = None;
     let took = ports.clock().now().since(began);
     if took > COMMIT {
@@ -286,6 +294,12 @@ fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {
         StepKind::DropVips { vips } => {
             vips.iter().map(|vip| RemoteCommand::DropVip { vip: vip.clone() }).collect()
         }
+        StepKind::SaveExtra { extra, files } => vec![RemoteCommand::Save {
+            data_dir: order.place.server.data_dir.clone(),
+            name: order.record.id.to_string(),
+            files: files.clone(),
+            extra: extra.clone(),
+        }],
         StepKind::StopReceiver
         | StepKind::CatchUp { .. }
         | StepKind::Apply { .. }

@@ -268,12 +268,15 @@ impl World {
             return Some(format!("{name} takes writes"));
         }
         let standing = &state.members.get(name)?.standing;
-        if let Standing::Quarantined { findings, .. } = standing {
+        if let Standing::Quarantined { findings, saved, .. } = standing {
             let extra = server.received().minus(&source.executed());
             let is_applied = extra.is_subset(&server.executed());
             return match findings {
                 _ if extra.is_empty() => Some(format!("{name} is quarantined without a reason")),
                 None if is_applied => Some(format!("{name} was not examined")),
+                Some(_) if saved.is_none() && self.hosts[ix].has_ssh => {
+                    Some(format!("what {name} has extra was not saved"))
+                }
                 None | Some(_) => None,
             };
         }

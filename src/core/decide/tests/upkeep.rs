@@ -5,8 +5,8 @@ use crate::{
     decide::{View, upkeep},
     fixture::*,
     model::{
-        Applier, Findings, Micros, Millis, Mode, Observation, Receiver, RestartPolicy, ServerFacts,
-        StepKind, Term,
+        Applier, Findings, Micros, Millis, Mode, Observation, Receiver, RestartPolicy, Saved,
+        ServerFacts, StepKind, Term,
     },
     state::{Command, Planned, Reply, Standing},
 };
@@ -262,9 +262,13 @@ fn former_primary_with_transactions_of_its_own_is_quarantined_then_examined_then
     errant.executed = run(1, 9).union(&run(3, 2));
     let expected = format!("quarantine db3 {}:1-2", uuid(3));
     assert_eq!(with(&former(true), 3, errant.clone()), [expected]);
-    let quarantined = |findings| standing(Standing::Quarantined { errant: run(3, 2), findings });
-    assert_eq!(with(&quarantined(None), 3, errant.clone()), ["plan examine db3"]);
-    let group = quarantined(Some(Findings::default()));
+    let quarantined =
+        |findings, saved| standing(Standing::Quarantined { errant: run(3, 2), findings, saved });
+    assert_eq!(with(&quarantined(None, None), 3, errant.clone()), ["plan examine db3"]);
+    let group = quarantined(Some(Findings::default()), None);
+    assert_eq!(with(&group, 3, errant.clone()), ["plan save_extra db3"]);
+    let saved = Saved { path: "/srv".into(), sha256: "ab".repeat(32) };
+    let group = quarantined(Some(Findings::default()), Some(saved));
     assert_eq!(with(&group, 3, errant.clone()), [""; 0]);
     // More was found on it since.
     let mut more = errant.clone();

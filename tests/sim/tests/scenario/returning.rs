@@ -65,7 +65,9 @@ fn former_primary_with_an_errant_transaction_is_quarantined() {
 /// What db1 has extra, and the verdict on it.
 fn quarantine(run: &Run) -> (GtidSet, Findings) {
     match run.state().members[&"db1".into()].standing.clone() {
-        Standing::Quarantined { errant, findings } => (errant, findings.expect("it is examined")),
+        Standing::Quarantined { errant, findings, .. } => {
+            (errant, findings.expect("it is examined"))
+        }
         other @ (Standing::Member | Standing::Former { .. }) => panic!("db1 is {other:?}"),
     }
 }
