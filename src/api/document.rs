@@ -264,6 +264,23 @@ pub struct DoubtDocument {
     pub why: String,
 }
 
+/// How a server would be, or is, had back. `conclave rejoin`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RejoinDocument {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The cluster.
+    pub cluster: String,
+    /// The server.
+    pub server: String,
+    /// Why not, each as one sentence; empty: it would be done, or is agreed.
+    pub refusals: Vec<String>,
+    /// What would be discarded; missing: nothing.
+    pub extra: Option<ExtraDocument>,
+    /// The steps, each as a sentence.
+    pub steps: Vec<String>,
+}
+
 /// A set of transactions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GtidDocument {

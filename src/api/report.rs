@@ -224,7 +224,9 @@ fn rank_of_step(goal: &StepKind) -> u8 {
         | StepKind::DropVips { .. }
         | StepKind::MakeReadOnly
         | StepKind::Examine { .. }
-        | StepKind::SaveExtra { .. } => 7,
+        | StepKind::SaveExtra { .. }
+        | StepKind::Rebuild { .. }
+        | StepKind::StartServer => 7,
         StepKind::ResumeReceiver | StepKind::Wake => 9,
     }
 }

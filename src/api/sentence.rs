@@ -136,6 +136,12 @@ pub fn goal(target: &ServerName, goal: &StepKind) -> String {
         StepKind::ResumeReceiver => format!("start the receiver of {target} again"),
         StepKind::Wake => format!("release the sessions on {target} that wait in vain"),
         StepKind::MakeReadOnly => format!("make {target} read-only, its clients cut first"),
+        StepKind::Rebuild { donor, extra } => format!(
+            "replace the data of {target} by a copy of {donor}'s, and with it discard {} \
+             transaction(s)",
+            extra.count()
+        ),
+        StepKind::StartServer => format!("start the service of {target}"),
         StepKind::SaveExtra { extra, .. } => format!(
             "copy {} transaction(s) that the primary lacks from the binary logs of {target} to files",
             extra.count()

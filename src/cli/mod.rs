@@ -11,6 +11,7 @@ mod manager;
 mod pause;
 pub mod print;
 mod reach;
+mod rejoin;
 mod report;
 mod status;
 mod tls;
@@ -58,6 +59,7 @@ enum Command {
     Explain(explain::Args),
     Failover(failover::Args),
     Report(report::Args),
+    Rejoin(rejoin::Args),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     /// Define, list, show and remove database clusters
@@ -144,6 +146,7 @@ fn run(cli: Cli, start: Start) -> Done {
             Command::Explain(args) => explain::run(&reach, args).await,
             Command::Failover(args) => failover::run(&reach, args).await,
             Command::Report(args) => report::run(&reach, args).await,
+            Command::Rejoin(args) => rejoin::run(&reach, args).await,
             Command::Pause(args) => pause::pause(&reach, args).await,
             Command::Resume(args) => pause::resume(&reach, args).await,
             Command::Cluster(command) => cluster::run(&reach, command).await,

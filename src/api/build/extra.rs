@@ -1,12 +1,13 @@
 //! What does a returned server have that the primary lacks, and can it have been acknowledged?
 
 use conclave_core::{
+    decide::rejoin::Plan,
     model::{Attempt, ServerName},
     state::{ClusterState, Standing},
 };
 
 use crate::api::{
-    document::{DoubtDocument, ExtraDocument, SavedDocument},
+    document::{DoubtDocument, ExtraDocument, FORMAT, RejoinDocument, SavedDocument},
     sentence,
 };
 
@@ -30,6 +31,22 @@ pub(super) fn of_server(cluster: &ClusterState, server: &ServerName) -> Option<E
             .as_ref()
             .map(|saved| SavedDocument { path: saved.path.clone(), sha256: saved.sha256.clone() }),
     })
+}
+
+/// What having a server back would discard and do.
+pub(in crate::api) fn rejoin(
+    cluster: &ClusterState,
+    server: &ServerName,
+    plan: &Plan,
+) -> RejoinDocument {
+    RejoinDocument {
+        format: FORMAT,
+        cluster: cluster.definition.name.to_string(),
+        server: server.to_string(),
+        refusals: plan.refusals.clone(),
+        extra: of_server(cluster, server),
+        steps: plan.steps.iter().map(sentence::planned).collect(),
+    }
 }
 
 /// Of every quarantined server.

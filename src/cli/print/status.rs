@@ -4,7 +4,7 @@ use super::{Paint, ago, columns, cut, reason, utc, wrap};
 use crate::api::document::{
     AttemptDocument, BallotDocument, ClusterDocument, ClusterListDocument, DoubtDocument,
     ExtraDocument, ForecastDocument, GroupDocument, GtidDocument, Health, ManagerDocument,
-    ProblemDocument, SavedDocument, ServerDocument, StatusDocument, StepDocument,
+    ProblemDocument, RejoinDocument, SavedDocument, ServerDocument, StatusDocument, StepDocument,
 };
 
 /// A state that is longer gets a line of its own.
@@ -225,6 +225,22 @@ pub(super) fn verdict(extra: Option<&ExtraDocument>) -> Vec<String> {
     out
 }
 
+/// How a server would be had back.
+pub fn rejoin(plan: &RejoinDocument, paint: Paint) -> String {
+    let mut out = format!("{} of {}\n", paint.strong(&plan.server), plan.cluster);
+    match &plan.extra {
+        None => out += "  it is not known to have anything that the primary lacks\n",
+        Some(extra) => out += &extras(std::slice::from_ref(extra)),
+    }
+    for why in &plan.refusals {
+        out += &wrap(&format!("  {} ", paint.odd("refused:")), 4, why);
+    }
+    if plan.refusals.is_empty() {
+        plan.steps.iter().for_each(|step| out += &wrap("  would: ", 4, step));
+    }
+    out
+}
+
 /// What quarantined servers have extra.
 pub(super) fn extras(extras: &[ExtraDocument]) -> String {
     let mut out = String::new();
@@ -335,7 +351,8 @@ fn attempt(attempt: &AttemptDocument, paint: Paint) -> String {
     out
 }
 
-fn one_step(step: &StepDocument) -> String {
+/// A step in one line.
+pub fn one_step(step: &StepDocument) -> String {
     let last = step.runs.last();
     let more = match (step.state.as_str(), last) {
         ("failed" | "unknown", Some(run)) => format!(" ({})", run.evidence),

@@ -11,6 +11,7 @@ pub mod gate;
 pub mod hear;
 pub mod problem;
 pub mod progress;
+pub mod rejoin;
 pub mod stage;
 pub mod suspect;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! addresses. One chore per server at a time, each a step in the record like any other.
 
 use super::{
-    classify, gate, progress, stage,
+    classify, gate, progress, rejoin, stage,
     view::{ClusterView, FRESH, Move, View},
 };
 use crate::{
@@ -141,7 +141,9 @@ fn wanted(
     primary: &ServerName,
     server: &ServerName,
 ) -> Option<Wanted> {
-    let facts = seen.facts(server, view.now, FRESH)?;
+    let Some(facts) = seen.facts(server, view.now, FRESH) else {
+        return start(cluster, server);
+    };
     let looked = seen.observations.get(server)?.at;
     let is_ending = seen.running.keys().any(|step| cluster.step(*step).is_none());
     if is_ending || seen.ended.values().any(|ended| looked < *ended) {
@@ -171,7 +173,9 @@ fn wanted(
         Standing::Quarantined { errant, findings, saved } => {
             let may = former(view, cluster, seen, primary, (server, facts), true)?;
             let copy = saved.as_ref();
+            let rebuild = || rebuild(view, cluster, seen, server);
             quarantined(cluster, server, (errant, findings.as_ref(), copy), may)
+                .or_else(|| rebuild().map(Wanted::Step))
         }
         Standing::Former { vips_dropped } => {
             former(view, cluster, seen, primary, (server, facts), *vips_dropped)
@@ -300,10 +304,43 @@ fn former(
     seen.facts(primary, view.now, FRESH)
         .filter(|facts| facts.is_writable() || is_open && !has_lost(view, cluster, seen, facts))?;
     let wanted = follow_or_quarantine(view, cluster, seen, primary, (server, facts))?;
-    match (&wanted, cluster.definition.policy.rejoin) {
+    let is_wanted = cluster.members.get(server).is_some_and(|member| member.rejoin.is_some());
+    match (&wanted, cluster.definition.policy.rejoin || is_wanted) {
         (Wanted::Quarantine(_), _) | (Wanted::Step(_), true) => Some(wanted),
         (Wanted::Step(_), false) => None,
     }
+}
+
+/// An operator has agreed to what is discarded, and it is saved.
+fn rebuild(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    server: &ServerName,
+) -> Option<StepKind> {
+    let wish = cluster.members.get(server)?.rejoin.as_ref()?;
+    if !rejoin::holders(view, cluster, seen, server, &wish.extra).is_empty() {
+        return None;
+    }
+    let donor = rejoin::donor(view, cluster, seen, server)?;
+    Some(StepKind::Rebuild { donor, extra: wish.extra.clone() })
+}
+
+fn is_being_rebuilt(cluster: &ClusterState, server: &ServerName) -> bool {
+    cluster.members.get(server).is_some_and(|member| member.rejoin.is_some())
+}
+
+/// A server that stopped itself to be rebuilt, and that nothing has started again.
+fn start(cluster: &ClusterState, server: &ServerName) -> Option<Wanted> {
+    let defined = cluster.definition.server(server)?;
+    cluster.members.get(server)?.rejoin.as_ref()?;
+    let chore = cluster.chores.get(server)?;
+    let is_down = match &chore.goal {
+        StepKind::Rebuild { .. } => chore.has_failed(),
+        other => *other == StepKind::StartServer,
+    };
+    (is_down && defined.ssh.is_some() && defined.service.is_some())
+        .then_some(Wanted::Step(StepKind::StartServer))
 }
 
 /// A quarantined server: back in if it is clean by now (rebuilt, or its transactions have found
@@ -316,6 +353,8 @@ fn quarantined(
 ) -> Option<Wanted> {
     let has_ssh = cluster.definition.server(server).is_some_and(|s| s.ssh.is_some());
     match (may, findings) {
+        // Rebuilt, its donor's source has to be forgotten first.
+        (Wanted::Step(_), Some(_)) if is_being_rebuilt(cluster, server) => None,
         (Wanted::Step(goal), _) => Some(Wanted::Step(goal)),
         (Wanted::Quarantine(errant), _) if !errant.is_subset(known) => {
             Some(Wanted::Quarantine(errant))

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::GtidSet;
+use super::{Actor, GtidSet};
 
 /// Transactions of which it cannot be proved that nobody was told OK for them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,29 @@ impl Saved {
         let is_sum = sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_sum.then(|| Self { path: path.to_owned(), sha256: sha256.to_owned() })
     }
+}
+
+/// What an operator lets go of when a server rejoins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Discard {
+    /// Nothing: it must have nothing extra.
+    Nothing,
+    /// Transactions that are proved never acknowledged, and no others.
+    Proved,
+    /// All, also those that somebody may have been told OK for.
+    All,
+}
+
+/// An operator wants a server back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejoin {
+    /// Who.
+    pub actor: Actor,
+    /// What may be discarded.
+    pub discard: Discard,
+    /// What is discarded; empty: nothing.
+    pub extra: GtidSet,
 }
 
 /// How a binary log file ends.

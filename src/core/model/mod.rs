@@ -17,7 +17,9 @@ pub use definition::{
     ClusterDefinition, Mode, PingType, Policy, PromotionRule, RestartPolicy, ServerDefinition,
     SshTarget, Vip,
 };
-pub use extra::{Doubt, FileEnd, Findings, LogFile, LogMark, Saved, Suspicion, Trail};
+pub use extra::{
+    Discard, Doubt, FileEnd, Findings, LogFile, LogMark, Rejoin, Saved, Suspicion, Trail,
+};
 pub use facts::{
     Applier, LinkOptions, Observation, Observed, Receiver, ReplicaFacts, SemiSync, ServerFacts,
 };

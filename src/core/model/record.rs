@@ -165,6 +165,15 @@ pub enum StepKind {
         /// Binary log files that hold it, by their full paths.
         files: Vec<String>,
     },
+    /// It holds a copy of the donor's data instead of its own, read-only and without a source.
+    Rebuild {
+        /// The primary or a healthy replica.
+        donor: ServerName,
+        /// What must be gone.
+        extra: GtidSet,
+    },
+    /// Its mysqld is started by its service manager.
+    StartServer,
 }
 
 impl StepKind {
@@ -185,6 +194,8 @@ impl StepKind {
             StepKind::MakeReadOnly => "make_read_only",
             StepKind::Examine { .. } => "examine",
             StepKind::SaveExtra { .. } => "save_extra",
+            StepKind::Rebuild { .. } => "rebuild",
+            StepKind::StartServer => "start_server",
         }
     }
 
@@ -194,7 +205,8 @@ impl StepKind {
             StepKind::Fence { .. }
             | StepKind::TakeVip { .. }
             | StepKind::DropVips { .. }
-            | StepKind::SaveExtra { .. } => true,
+            | StepKind::SaveExtra { .. }
+            | StepKind::StartServer => true,
             StepKind::StopReceiver
             | StepKind::CatchUp { .. }
             | StepKind::Apply { .. }
@@ -204,7 +216,8 @@ impl StepKind {
             | StepKind::ResumeReceiver
             | StepKind::Wake
             | StepKind::MakeReadOnly
-            | StepKind::Examine { .. } => false,
+            | StepKind::Examine { .. }
+            | StepKind::Rebuild { .. } => false,
         }
     }
 }
@@ -433,7 +446,9 @@ impl Stage {
             StepKind::DropVips { .. }
             | StepKind::MakeReadOnly
             | StepKind::Examine { .. }
-            | StepKind::SaveExtra { .. } => false,
+            | StepKind::SaveExtra { .. }
+            | StepKind::Rebuild { .. }
+            | StepKind::StartServer => false,
         }
     }
 

@@ -154,6 +154,8 @@ fn steps_have_codes_of_their_own() {
         StepKind::MakeReadOnly,
         StepKind::Examine { extra: GtidSet::empty(), suspicion: Suspicion::default() },
         StepKind::SaveExtra { extra: GtidSet::empty(), files: Vec::new() },
+        StepKind::Rebuild { donor: ServerName::from("db2"), extra: GtidSet::empty() },
+        StepKind::StartServer,
     ];
     let codes: BTreeSet<&str> = steps.iter().map(StepKind::code).collect();
     assert_eq!(codes.len(), steps.len());

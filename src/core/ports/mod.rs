@@ -122,6 +122,18 @@ pub enum SqlAction {
         /// On or off.
         on: bool,
     },
+    /// Let the server replace its own data (`super_read_only` off); `read_only` stays on.
+    AllowRebuild,
+    /// Replace all data by a copy of another server's (clone plugin). The server stops at its end,
+    /// and starts again if something supervises it.
+    Clone {
+        /// Address of the donor.
+        host: String,
+        /// Port of the donor.
+        port: u16,
+        /// Account to log in with there; its password is the manager's own secret.
+        account: String,
+    },
     /// Commit one small transaction of our own.
     WriteMarker {
         /// What it says: the step that wrote it.
@@ -152,6 +164,11 @@ pub enum RemoteCommand {
     DropVip {
         /// The address.
         vip: Vip,
+    },
+    /// Unmask and start a systemd unit, and see it active.
+    StartService {
+        /// The unit.
+        service: String,
     },
     /// Copy transactions from binary log files into a directory beside the data, with checksums;
     /// prints [`crate::model::Saved::WORD`], the checksum and the path.

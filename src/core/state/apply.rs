@@ -8,9 +8,10 @@ use super::{
     Standing,
 };
 use crate::model::{
-    Actor, Attempt, Cause, ClusterDefinition, ClusterName, Election, EntryNine, Epoch, FailoverId,
-    GtidSet, Mark, Micros, Mode, Opening, Outcome, Refusal, Regime, Rejection, Saved, ServerName,
-    Stage, StepEvidence, StepId, StepKind, StepOutcome, StepRecord, StepRun, Term,
+    Actor, Attempt, Cause, ClusterDefinition, ClusterName, Discard, Election, EntryNine, Epoch,
+    FailoverId, Findings, GtidSet, Mark, Micros, Mode, Opening, Outcome, Refusal, Regime,
+    Rejection, Rejoin, Saved, ServerName, Stage, StepEvidence, StepId, StepKind, StepOutcome,
+    StepRecord, StepRun, Term,
 };
 
 type Applied = Result<Reply, Rejection>;
@@ -65,6 +66,9 @@ impl GroupState {
             }
             Command::Quarantine { cluster, epoch, server, errant } => {
                 self.cluster_mut(&cluster)?.quarantine(epoch, &server, errant)
+            }
+            Command::Rejoin { cluster, epoch, server, rejoin } => {
+                self.cluster_mut(&cluster)?.rejoin(epoch, &server, rejoin)
             }
             Command::AdvanceTime { from_ms, .. } if from_ms != clock_ms => {
                 let why = format!("measured from group time {from_ms} ms, it is {clock_ms} ms now");
@@ -566,14 +570,47 @@ impl ClusterState {
         self.no_attempt("a quarantine")?;
         match self.members.get_mut(server) {
             Some(member) => {
-                member.standing = Standing::Quarantined { errant, findings: None, saved: None }
+                member.standing = Standing::Quarantined { errant, findings: None, saved: None };
+                member.rejoin = None;
             }
+
             None => {
                 let why = format!("server {server} is not defined");
                 return Err(Rejection::NotNow { why });
             }
         }
         self.chores.remove(server);
+        Ok(Reply::Ok)
+    }
+
+    /// What is discarded must be what the operator saw, judged and on record as saved.
+    fn rejoin(&mut self, epoch: Epoch, server: &ServerName, rejoin: Rejoin) -> Applied {
+        self.same_epoch(epoch)?;
+        self.no_attempt("a rejoin")?;
+        let refused = |why: String| Err(Rejection::NotNow { why });
+        let Some(member) = self.members.get_mut(server) else {
+            return refused(format!("server {server} is not defined"));
+        };
+        match &member.standing {
+            Standing::Member => return refused(format!("server {server} is a member already")),
+            Standing::Former { .. } if !rejoin.extra.is_empty() => {
+                return refused(format!("{server} is not known to have anything to discard"));
+            }
+            Standing::Former { .. } => {}
+            Standing::Quarantined { errant, findings, saved } => {
+                let proved = findings.as_ref().is_some_and(Findings::is_all_proved);
+                let may = match rejoin.discard {
+                    Discard::Nothing => false,
+                    Discard::Proved => proved,
+                    Discard::All => true,
+                };
+                if !may || *errant != rejoin.extra || saved.is_none() {
+                    let why = format!("what {server} has extra is another than was agreed to");
+                    return refused(why);
+                }
+            }
+        }
+        member.rejoin = Some(rejoin);
         Ok(Reply::Ok)
     }
 
@@ -641,7 +678,11 @@ impl Member {
     /// What a completed chore changes about a server.
     fn chore_done(&mut self, goal: &StepKind, evidence: Option<&StepEvidence>) {
         match goal {
-            StepKind::Follow { .. } => (self.standing, self.cut) = (Standing::Member, None),
+            StepKind::Follow { .. } => {
+                (self.standing, self.cut) = (Standing::Member, None);
+                self.rejoined = self.rejoin.take().or(self.rejoined.take());
+            }
+            StepKind::Rebuild { .. } => self.standing = Standing::Former { vips_dropped: true },
             StepKind::MakeReadOnly => {
                 if let Some(StepEvidence::Server { waited_for, .. }) = evidence {
                     let waited_for = waited_for.unwrap_or(0);
@@ -664,7 +705,8 @@ impl Member {
             | StepKind::OpenForWrites { .. }
             | StepKind::TakeVip { .. }
             | StepKind::ResumeReceiver
-            | StepKind::Wake => {}
+            | StepKind::Wake
+            | StepKind::StartServer => {}
         }
     }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Actor, Attempt, ClusterDefinition, Epoch, Findings, GtidSet, Regime, Saved, ServerName, StepId,
-    StepRecord, Vip,
+    Actor, Attempt, ClusterDefinition, Epoch, Findings, GtidSet, Regime, Rejoin, Saved, ServerName,
+    StepId, StepRecord, Vip,
 };
 
 /// Where a server stands in its cluster.
@@ -45,6 +45,12 @@ pub struct Member {
     /// there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<u32>,
+    /// An operator wants it back, and it is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejoin: Option<Rejoin>,
+    /// How an operator had it back last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejoined: Option<Rejoin>,
 }
 
 /// Automatic failover is switched off by a person.
@@ -167,6 +173,6 @@ impl ClusterState {
 impl Member {
     /// A server that was never seen.
     pub fn unseen() -> Self {
-        Self { uuid: None, standing: Standing::Member, cut: None }
+        Self { uuid: None, standing: Standing::Member, cut: None, rejoin: None, rejoined: None }
     }
 }

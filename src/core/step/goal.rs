@@ -44,7 +44,9 @@ pub fn witnesses(goal: &StepKind) -> Vec<ServerName> {
         | StepKind::Wake
         | StepKind::MakeReadOnly
         | StepKind::Examine { .. }
-        | StepKind::SaveExtra { .. } => Vec::new(),
+        | StepKind::SaveExtra { .. }
+        | StepKind::Rebuild { .. }
+        | StepKind::StartServer => Vec::new(),
     }
 }
 
@@ -74,10 +76,12 @@ pub fn next(
         StepKind::Fence { .. }
         | StepKind::TakeVip { .. }
         | StepKind::DropVips { .. }
-        | StepKind::SaveExtra { .. } => {
+        | StepKind::SaveExtra { .. }
+        | StepKind::StartServer => {
             Next::Impossible("it acts on the host, not on the server".into())
         }
         StepKind::Examine { .. } => Next::Impossible("it only looks".into()),
+        StepKind::Rebuild { donor, extra } => rebuild(order, facts, donor, extra),
     }
 }
 
@@ -131,6 +135,44 @@ fn aim(
         Applier::On => Next::Act(SqlAction::StopReplica),
         Applier::Off | Applier::Broken { .. } => change(None),
     })
+}
+
+/// Clients are cut and `read_only` stays on all the time. The server's own stop ends the run that
+/// cloned; the next run finds the copy, which brings its donor's source along.
+fn rebuild(order: &StepOrder, facts: &ServerFacts, donor: &ServerName, extra: &GtidSet) -> Next {
+    if facts.executed.common(extra).is_empty() {
+        return match (facts.super_read_only, facts.offline, &facts.replica) {
+            (false, _, _) => Next::Act(SqlAction::SetReadOnly),
+            (true, true, _) => Next::Act(SqlAction::SetOffline { on: false }),
+            (true, false, Some(replica)) if is_stopped(replica) => {
+                Next::Act(SqlAction::ForgetSource)
+            }
+            (true, false, Some(_)) => Next::Act(SqlAction::StopReplica),
+            (true, false, None) => Next::Met,
+        };
+    }
+    let Some(place) = order.others.get(donor) else {
+        return Next::Impossible(format!("server {donor} is not defined"));
+    };
+    if !facts.read_only {
+        return Next::Impossible("it takes writes".into());
+    }
+    if facts.replica_is_running() {
+        return Next::Act(SqlAction::StopReplica);
+    }
+    match (facts.offline, facts.super_read_only) {
+        (false, _) => Next::Act(SqlAction::SetOffline { on: true }),
+        (true, true) => Next::Act(SqlAction::AllowRebuild),
+        (true, false) => Next::Act(SqlAction::Clone {
+            host: place.server.host.clone(),
+            port: place.server.port,
+            account: place.admin_account.clone(),
+        }),
+    }
+}
+
+fn is_stopped(replica: &ReplicaFacts) -> bool {
+    replica.receiver == Receiver::Off && replica.applier != Applier::On
 }
 
 /// Waiting for the applier, or starting it.

@@ -18,7 +18,7 @@ use crate::{
     model::{Micros, Mono, ServerFacts, ServerName, StepEvidence, StepKind, StepOutcome},
     ports::{
         Certainty, Clock, Consensus, Mysql, PortError, Ports, ProposeError, Remote, RemoteCommand,
-        Session,
+        Session, SqlAction,
     },
     state::Command,
 };
@@ -42,6 +42,9 @@ const ACTS: usize = 20;
 
 /// Longest wait for a host that is to let go of an address.
 const RELEASE: Micros = Micros(1_000_000);
+
+/// Longest time for a copy of a whole server. Whoever leads next ends it and begins again.
+const CLONE: Micros = Micros(86_400_000_000);
 
 /// Longest time for copying what a server has extra: its files may hold gigabytes.
 const SAVE: Micros = Micros(600_000_000);
@@ -85,7 +88,9 @@ pub async fn run<P: Ports>(ports: &P, order: &StepOrder) -> End {
             | StepKind::ResumeReceiver
             | StepKind::Wake
             | StepKind::MakeReadOnly
-            | StepKind::SaveExtra { .. } => pursue(ports, order, session).await,
+            | StepKind::SaveExtra { .. }
+            | StepKind::Rebuild { .. }
+            | StepKind::StartServer => pursue(ports, order, session).await,
         },
         Err(error) => StepOutcome::Failed { why: error.to_string() },
     };
@@ -149,7 +154,9 @@ async fn pursue<P: Ports>(
             Next::Met => return met(acts, facts, waited_for),
             Next::Impossible(why) => return StepOutcome::Failed { why },
             Next::Act(action) if acts < ACTS => {
-                if let Err(error) = session.act(&action, deadline).await {
+                let is_long = matches!(action, SqlAction::Clone { .. });
+                let limit = if is_long { ports.clock().now().plus(CLONE) } else { deadline };
+                if let Err(error) = session.act(&action, limit).await {
                     return broken_act(&action, &error);
                 }
                 acts += 1;
@@ -224,7 +231,7 @@ fn broken(acts: usize, error: &PortError) -> StepOutcome {
     }
 }
 
-fn broken_act(action: &crate::ports::SqlAction, error: &PortError) -> StepOutcome {
+fn broken_act(action: &SqlAction, error: &PortError) -> StepOutcome {
     let why = format!("{action:?}: {error}");
     match error.certainty {
         Certainty::NotDone | Certainty::Done => StepOutcome::Failed { why },
@@ -294,6 +301,10 @@ fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {
         StepKind::DropVips { vips } => {
             vips.iter().map(|vip| RemoteCommand::DropVip { vip: vip.clone() }).collect()
         }
+        StepKind::StartServer => {
+            let service = order.place.server.service.iter().cloned();
+            service.map(|service| RemoteCommand::StartService { service }).collect()
+        }
         StepKind::SaveExtra { extra, files } => vec![RemoteCommand::Save {
             data_dir: order.place.server.data_dir.clone(),
             name: order.record.id.to_string(),
@@ -309,7 +320,8 @@ fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {
         | StepKind::ResumeReceiver
         | StepKind::Wake
         | StepKind::MakeReadOnly
-        | StepKind::Examine { .. } => Vec::new(),
+        | StepKind::Examine { .. }
+        | StepKind::Rebuild { .. } => Vec::new(),
     }
 }
 

@@ -142,6 +142,10 @@ impl World {
                 self.network.announced = Some(at);
                 format!("holds and announced {}", vip.address)
             }
+            RemoteCommand::StartService { service } => {
+                self.unmask(at);
+                format!("{service} is active")
+            }
             RemoteCommand::Save { name, .. } => {
                 format!("{} {} /data.extra/{name}", Saved::WORD, "00".repeat(32))
             }

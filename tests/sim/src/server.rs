@@ -397,6 +397,24 @@ impl Server {
         }
     }
 
+    /// What a clone of it has: committed data, and where it replicates from.
+    pub fn copy(&self) -> (Gtids, Vec<Trx>, Option<Link>) {
+        let committed = self.binlog.iter().filter(|trx| self.executed.has(**trx));
+        let link = self.link.as_ref();
+        let link = link.map(|link| Link::new(link.source.clone(), link.options.clone()));
+        (self.executed.clone(), committed.copied().collect(), link)
+    }
+
+    /// The end of a clone: other data, the same identity, and mysqld is gone.
+    pub fn replace_data(&mut self, executed: Gtids, binlog: Vec<Trx>, link: Option<Link>) {
+        self.crash();
+        self.waits.clear();
+        (self.executed, self.binlog, self.link) = (executed, binlog, link);
+        let own = self.binlog.iter().filter(|trx| trx.origin == self.ix);
+        self.next = own.map(|trx| trx.number + 1).max().unwrap_or(1);
+        self.ends = vec![(self.binlog.len(), true)];
+    }
+
     /// Starts mysqld: recovery commits what is in the binary log [kill -9, restart]; the
     /// configuration file decides the rest.
     pub fn start(&mut self, now: Micros) {

@@ -287,8 +287,26 @@ impl World {
                 }
                 Ok(())
             }
+            SqlAction::AllowRebuild => {
+                self.servers[at].super_read_only = false;
+                Ok(())
+            }
+            SqlAction::Clone { host, .. } => self.clone_from(at, host),
             SqlAction::WriteMarker { .. } => Ok(()),
         }
+    }
+
+    /// [Refused while `super_read_only` is on; at its end the server stops.]
+    fn clone_from(&mut self, at: Ix, host: &str) -> Result<(), PortError> {
+        if self.servers[at].super_read_only {
+            return Err(answered("error 1290: running with --super-read-only"));
+        }
+        let from = self.servers.iter().position(|server| server.address.0 == host);
+        let from = from.filter(|from| self.servers[*from].is_serving());
+        let Some(from) = from else { return Err(answered("error 3862: clone donor error")) };
+        let (executed, binlog, link) = self.servers[from].copy();
+        self.servers[at].replace_data(executed, binlog, link);
+        Ok(())
     }
 
     fn with_link(&mut self, at: Ix, act: impl FnOnce(&mut Link)) -> Result<(), PortError> {

@@ -165,6 +165,13 @@ impl Dialect {
         }
     }
 
+    /// Loads what [`SqlAction::Clone`] needs.
+    pub(super) fn install_clone(self) -> &'static str {
+        match self {
+            Dialect::Mysql8 => mysql8::INSTALL_CLONE,
+        }
+    }
+
     /// Makes the marker's table.
     pub(super) fn make_marker(self) -> [&'static str; 2] {
         match self {

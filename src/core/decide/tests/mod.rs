@@ -6,6 +6,7 @@ mod gate;
 mod hear;
 mod problem;
 mod progress;
+mod rejoin;
 mod tick;
 mod upkeep;
 mod verdict;

@@ -3,6 +3,7 @@
 
 mod applied;
 mod coverage;
+mod discard;
 mod establish;
 mod intent;
 mod no_return;
@@ -122,6 +123,7 @@ impl Checker {
             Box::new(no_return::NoReturn),
             Box::new(readmission::Readmission),
             Box::new(proved::Proved::default()),
+            Box::new(discard::Discarded),
             Box::new(time::Time::default()),
         ];
         match mode {

@@ -1,8 +1,8 @@
 //! Servers that come back: clean, with transactions of their own, before and after the verdict.
 
 use conclave_core::{
-    model::{Findings, GtidSet, RestartPolicy},
-    state::Standing,
+    model::{Actor, Discard, Epoch, Findings, GtidSet, Rejoin, RestartPolicy},
+    state::{Command, Reply, Standing},
 };
 use conclave_sim::{client::Door, network::Node, run::Run, setup::Setup};
 
@@ -78,6 +78,49 @@ fn cut_replicas_from_db1(run: &Run) {
         world.network.part(Node::Host(0), Node::Host(1));
         world.network.part(Node::Host(0), Node::Host(2));
     });
+}
+
+#[test]
+fn quarantined_server_is_rebuilt_on_an_operators_word_whatever_leader_is_lost_on_the_way() {
+    for lost in [false, true] {
+        let mut run = Run::new(&Setup::quorum().traced());
+        run.pass(3_000);
+        cut_replicas_from_db1(&run);
+        run.pass(500);
+        run.world(|world| {
+            world.kill_server(0);
+            world.network.heal();
+        });
+        closed(&mut run, 10_000, 1);
+        bring_back(&run, 0);
+        run.settle(10_000);
+        let (errant, _) = quarantine(&run);
+        let rejoin = |extra| Command::Rejoin {
+            cluster: "app1".into(),
+            epoch: Epoch(1),
+            server: "db1".into(),
+            rejoin: Rejoin { actor: Actor::Group, discard: Discard::Proved, extra },
+        };
+        // Agreed to something else than what is there.
+        let other = run.operate(rejoin(GtidSet::empty()));
+        assert!(!matches!(other, Ok(Reply::Ok)), "{other:?}");
+        assert_eq!(run.operate(rejoin(errant.clone())), Ok(Reply::Ok));
+        let leader = run.leader();
+        run.until(20_000, "the copy", |world| !world.servers[0].is_running);
+        run.world(|world| {
+            if lost {
+                world.kill_manager(leader);
+            }
+            world.start_server(0);
+        });
+        run.until(60_000, "db1 to be a member", |world| {
+            let standing = world.state().map(|s| s.members[&"db1".into()].standing.clone());
+            standing == Some(Standing::Member)
+        });
+        run.settle(20_000);
+        let executed = run.world(|world| world.servers[0].executed());
+        assert!(executed.common(&errant).is_empty());
+    }
 }
 
 #[test]
