@@ -410,8 +410,9 @@ impl<'a> Group<'a> {
     }
 
     /// Waits until the cluster has a primary, no open attempt and no problem at all, and the death
-    /// of the primary's process would be answered by a failover: right after a start the managers
-    /// have not yet seen the replicas lack nothing, and vouch for none.
+    /// of the primary's process would be answered by a failover, also if the leader died with it:
+    /// right after a start the managers have not yet seen the replicas lack nothing, and vouch for
+    /// none.
     ///
     /// # Errors
     /// As [`Group::wait_cluster`].
@@ -459,12 +460,16 @@ impl Drop for Group<'_> {
     }
 }
 
-/// Whether nothing but an operator's own rule stands against a failover from a dead process.
+/// Whether nothing but an operator's own rule stands against a failover from a dead process, with
+/// the leader or without it. A group with a manager down has nobody to spare.
 fn is_ready(cluster: &Value) -> bool {
-    let rules = ["gate.paused", "gate.not_automatic", "gate.last_failover_interval"];
+    let rules =
+        ["gate.paused", "gate.not_automatic", "gate.last_failover_interval", "gate.no_majority"];
     let is_rule = |refusal: &Value| rules.iter().any(|rule| refusal["code"] == *rule);
-    let refusals = cluster["forecasts"][0]["refusals"].as_array();
-    refusals.is_some_and(|refusals| refusals.iter().all(is_rule))
+    [0, 1].iter().all(|fault| {
+        let refusals = cluster["forecasts"][fault]["refusals"].as_array();
+        refusals.is_some_and(|refusals| refusals.iter().all(is_rule))
+    })
 }
 
 fn write_private(path: &Path, text: &str) -> Result<()> {
