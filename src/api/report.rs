@@ -3,8 +3,8 @@
 
 use conclave_core::{
     model::{
-        Answer, Attempt, ClusterName, Election, Epoch, Mode, Outcome, Stage, StepKind, StepOutcome,
-        StepRecord, StepRun,
+        Answer, Attempt, ClusterName, Election, Epoch, HookEvent, Mode, Outcome, Stage, StepKind,
+        StepOutcome, StepRecord, StepRun,
     },
     state::{ClusterState, GroupState},
 };
@@ -233,5 +233,10 @@ fn rank_of_step(goal: &StepKind) -> u8 {
         StepKind::Detach | StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } => 5,
         StepKind::Follow { .. } | StepKind::DropVips { .. } | StepKind::MakeReadOnly => 7,
         StepKind::ResumeReceiver | StepKind::Wake => 9,
+        StepKind::Hook { call } => match call.event {
+            HookEvent::Opened => 1,
+            HookEvent::Published | HookEvent::Finished => 7,
+            HookEvent::Undone => 9,
+        },
     }
 }

@@ -175,13 +175,19 @@ impl<'a> Group<'a> {
         format!(
             "id = {}\nrack = \"rack{}\"\nlisten = \"0.0.0.0:{PORT}\"\nadvertise = \
              \"{}:{PORT}\"\ndata_dir = \"/srv/conclave\"\nsecrets = \
-             \"{}\"\n{security}{tls}[log]\nlevel = \"{}\"\n",
+             \"{}\"\nhooks_dir = \"{}\"\n{security}{tls}[log]\nlevel = \"{}\"\n",
             place.number,
             place.rack,
             host.ip(),
             dir.join("secrets.toml").display(),
+            self.hooks_dir().display(),
             self.spec.log_level
         )
+    }
+
+    /// Where all managers look for hooks; it is not made.
+    pub fn hooks_dir(&self) -> PathBuf {
+        self.dir().join("hooks")
     }
 
     /// Writes the definition of the lab's cluster; `top` are further lines at its top, `policy`
