@@ -129,7 +129,6 @@ impl AsciiChart {
 
     /// With one more line.
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "the name that openraft calls")]
     pub fn add<T>(mut self, name: impl Into<String>, histogram: Histogram<T>) -> Self {
         self.0.push((name.into(), histogram.percentile_stats()));
         self
