@@ -6,7 +6,9 @@
 mod cases {
     mod adapters;
     mod addresses;
+    mod candidate;
     mod failover;
+    mod hooks;
     mod leader;
     mod local;
     mod mistakes;
@@ -14,4 +16,6 @@ mod cases {
     mod returning;
     mod secrets;
     mod stand;
+    mod stopped;
+    mod turnstile;
 }

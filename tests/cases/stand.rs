@@ -115,6 +115,14 @@ pub fn writable(lab: &Lab) -> Vec<String> {
     lab.servers().iter().filter(|server| is_writable(server)).map(Host::name).collect()
 }
 
+/// As [`writable`], of those that run.
+pub fn reached_writable(lab: &Lab) -> Vec<String> {
+    let is_writable = |server: &&Host| {
+        server.sql_value("SELECT @@global.read_only").is_ok_and(|read_only| read_only == "0")
+    };
+    lab.servers().iter().filter(is_writable).map(Host::name).collect()
+}
+
 /// Says something to the group, and again, as it is told to, while the leader of a loaded machine
 /// finds that it stalled itself.
 pub fn say(group: &Group<'_>, host: &str, args: &[&str]) -> Output {
@@ -129,11 +137,20 @@ pub fn say(group: &Group<'_>, host: &str, args: &[&str]) -> Output {
 }
 
 /// Waits until `is_so`.
-pub fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn wait(what: &str, is_so: impl FnMut() -> bool) {
+    wait_by(what, Duration::from_millis(20), is_so);
+}
+
+/// Waits until `is_so`, which is over again in some milliseconds.
+pub fn wait_quickly(what: &str, is_so: impl FnMut() -> bool) {
+    wait_by(what, Duration::from_millis(1), is_so);
+}
+
+fn wait_by(what: &str, pause: Duration, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + SOON;
     while !is_so() {
         assert!(Instant::now() < until, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(pause);
     }
 }
 

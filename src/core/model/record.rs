@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, Epoch, FailoverId, Findings, GtidSet, LinkOptions, Micros, Mode, ServerName,
-    StepId, Suspicion, Tally, Term, Vip,
+    ClusterName, Epoch, FailoverId, Findings, GtidSet, HookCall, HookEvent, LinkOptions, Micros,
+    Mode, ServerName, StepId, Suspicion, Tally, Term, Vip,
 };
 
 /// A server that may acknowledge writes as primary, and what it takes to revoke that.
@@ -25,6 +25,10 @@ pub struct Regime {
     /// What the primary had executed when it was established: acknowledged before its time, so
     /// that no acknowledgement of its own tells who has it.
     pub base: GtidSet,
+    /// A step that opens it for writes was begun since it was established. Until then its primary
+    /// is read-only and acknowledges nothing of its own, whoever follows it.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub may_be_open: bool,
     /// Applications were let in since it was established.
     pub is_open: bool,
     /// Members of `ackers` whose receivers an earlier attempt stopped for good.
@@ -32,6 +36,15 @@ pub struct Regime {
     /// Set once this regime was covered by an earlier attempt: everything it can have
     /// acknowledged is in here.
     pub closed_with: Option<GtidSet>,
+}
+
+/// What an older record does not say is taken for the worse.
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// Who caused something, as the record names them.
@@ -174,6 +187,11 @@ pub enum StepKind {
     },
     /// Its mysqld is started by its service manager.
     StartServer,
+    /// A script of the operators' own was called and ended well, on the leader's host.
+    Hook {
+        /// The call.
+        call: HookCall,
+    },
 }
 
 impl StepKind {
@@ -196,6 +214,7 @@ impl StepKind {
             StepKind::SaveExtra { .. } => "save_extra",
             StepKind::Rebuild { .. } => "rebuild",
             StepKind::StartServer => "start_server",
+            StepKind::Hook { .. } => "hook",
         }
     }
 
@@ -217,7 +236,31 @@ impl StepKind {
             | StepKind::Wake
             | StepKind::MakeReadOnly
             | StepKind::Examine { .. }
-            | StepKind::Rebuild { .. } => false,
+            | StepKind::Rebuild { .. }
+            | StepKind::Hook { .. } => false,
+        }
+    }
+
+    /// The call, if it is one of a script.
+    pub fn hook(&self) -> Option<&HookCall> {
+        match self {
+            StepKind::Hook { call } => Some(call),
+            StepKind::StopReceiver
+            | StepKind::Fence { .. }
+            | StepKind::CatchUp { .. }
+            | StepKind::Apply { .. }
+            | StepKind::Detach
+            | StepKind::Follow { .. }
+            | StepKind::OpenForWrites { .. }
+            | StepKind::TakeVip { .. }
+            | StepKind::DropVips { .. }
+            | StepKind::ResumeReceiver
+            | StepKind::Wake
+            | StepKind::MakeReadOnly
+            | StepKind::Examine { .. }
+            | StepKind::SaveExtra { .. }
+            | StepKind::Rebuild { .. }
+            | StepKind::StartServer => None,
         }
     }
 }
@@ -251,6 +294,11 @@ pub enum StepEvidence {
     Examined {
         /// That verdict.
         findings: Findings,
+    },
+    /// A script ended with exit status 0. The last lines of what it printed; bounded.
+    Hook {
+        /// The text.
+        text: String,
     },
 }
 
@@ -443,6 +491,13 @@ impl Stage {
                 matches!(self, Stage::Promote { .. } | Stage::Repoint { .. })
             }
             StepKind::ResumeReceiver | StepKind::Wake => !is_forward,
+            StepKind::Hook { call } => match call.event {
+                HookEvent::Opened => is_forward,
+                HookEvent::Published | HookEvent::Finished => {
+                    matches!(self, Stage::Repoint { .. })
+                }
+                HookEvent::Undone => !is_forward,
+            },
             StepKind::DropVips { .. }
             | StepKind::MakeReadOnly
             | StepKind::Examine { .. }

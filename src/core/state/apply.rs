@@ -187,6 +187,7 @@ impl ClusterState {
             ackers,
             acks,
             base,
+            may_be_open: true,
             is_open: true,
             recruited: BTreeSet::new(),
             closed_with: None,
@@ -306,6 +307,10 @@ impl ClusterState {
         if is_chore {
             self.admit_before_enabling(&target, &goal);
         }
+        if matches!(goal, StepKind::OpenForWrites { .. }) {
+            let opened = self.regimes.last_mut().filter(|regime| regime.primary == target);
+            opened.into_iter().for_each(|regime| regime.may_be_open = true);
+        }
         Ok(Reply::Ok)
     }
 
@@ -339,9 +344,12 @@ impl ClusterState {
         let is_met = outcome.evidence().is_some();
         let received = match outcome.evidence() {
             Some(StepEvidence::Server { received, .. }) => received.clone(),
-            Some(StepEvidence::Host { .. } | StepEvidence::Examined { .. }) | None => {
-                GtidSet::empty()
-            }
+            Some(
+                StepEvidence::Host { .. }
+                | StepEvidence::Examined { .. }
+                | StepEvidence::Hook { .. },
+            )
+            | None => GtidSet::empty(),
         };
         let evidence = outcome.evidence().cloned();
         run.outcome = Some(outcome);
@@ -425,6 +433,7 @@ impl ClusterState {
             ackers: entry.election.ackers.clone(),
             acks: entry.election.acks,
             base: entry.executed.clone(),
+            may_be_open: false,
             is_open: false,
             recruited: BTreeSet::new(),
             closed_with: None,
@@ -706,7 +715,8 @@ impl Member {
             | StepKind::TakeVip { .. }
             | StepKind::ResumeReceiver
             | StepKind::Wake
-            | StepKind::StartServer => {}
+            | StepKind::StartServer
+            | StepKind::Hook { .. } => {}
         }
     }
 
@@ -716,7 +726,7 @@ impl Member {
         match evidence.filter(|_| errant == extra) {
             Some(StepEvidence::Examined { findings: found }) => *findings = Some(found.clone()),
             Some(StepEvidence::Host { text }) => *saved = Saved::of(text),
-            Some(StepEvidence::Server { .. }) | None => {}
+            Some(StepEvidence::Server { .. } | StepEvidence::Hook { .. }) | None => {}
         }
     }
 }

@@ -105,6 +105,7 @@ fn regime_of_db1() -> Regime {
         ackers: names(&[2, 3]),
         acks: 1,
         base: run(1, 5),
+        may_be_open: true,
         is_open: true,
         recruited: names(&[]),
         closed_with: None,
@@ -472,7 +473,7 @@ fn late_stop_of_a_receiver_is_refused_once_the_attempt_is_being_undone() {
     group.open();
     let stops = group.steps("stop_receiver");
     assert_eq!(group.begin(stops[0]), Reply::Ok);
-    let steps = crate::decide::stage::undo(group.cluster(), group.attempt());
+    let steps = crate::decide::stage::undo(group.cluster(), group.attempt(), "");
     assert_eq!(group.apply(undo(steps)), opened(1));
     let reply = refuse(&mut group, Command::BeginStep { cluster: app1(), step: stops[1] });
     let why = "app1-1 is in stage undo: this step has its place in another stage";
@@ -512,6 +513,7 @@ fn entry_nine_closes_the_old_regime_and_logs_the_new_one_before_it_can_acknowled
         ackers: names(&[3]),
         acks: 1,
         base: run(1, 9),
+        may_be_open: false,
         is_open: false,
         recruited: names(&[]),
         closed_with: None,
@@ -521,6 +523,19 @@ fn entry_nine_closes_the_old_regime_and_logs_the_new_one_before_it_can_acknowled
     assert_eq!(group.attempt().stage, Stage::Promote { entry });
     let last = LastFailover { epoch: Epoch(1), at_ms: 0 };
     assert_eq!(group.cluster().last_failover, Some(last));
+}
+
+#[test]
+fn regime_may_be_open_from_the_beginning_of_its_opening() {
+    let mut group = Group::passed();
+    for code in ["detach", "follow"] {
+        group.meet(code, &run(1, 9));
+        assert!(!group.cluster().regimes[1].may_be_open, "{code}");
+    }
+    let open = group.steps("open_for_writes")[0];
+    group.begin(open);
+    let regime = &group.cluster().regimes[1];
+    assert_eq!((regime.may_be_open, regime.is_open), (true, false));
 }
 
 #[test]
@@ -563,7 +578,7 @@ fn undo_is_for_attempts_before_entry_nine_and_once() {
 fn undo_that_forgets_a_receiver_which_was_stopped_meanwhile_is_refused() {
     let mut group = Group::adopted();
     group.open();
-    let planned = crate::decide::stage::undo(group.cluster(), group.attempt());
+    let planned = crate::decide::stage::undo(group.cluster(), group.attempt(), "");
     group.meet("stop_receiver", &run(1, 9));
     let reply = refuse(&mut group, undo(planned));
     assert_eq!(reply, wrong_stage("the receiver of db2 may be stopped and is not resumed"));
@@ -584,7 +599,7 @@ fn receiver_that_was_found_stopped_need_not_be_resumed() {
         group.begin(step);
         group.end(step, StepOutcome::FoundDone { evidence: evidence.clone() });
     }
-    let planned = crate::decide::stage::undo(group.cluster(), group.attempt());
+    let planned = crate::decide::stage::undo(group.cluster(), group.attempt(), "");
     assert_eq!(planned, [Planned { target: name(1), goal: StepKind::Wake }]);
     assert_eq!(group.apply(undo(planned)), opened(1));
 }

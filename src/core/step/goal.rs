@@ -46,7 +46,8 @@ pub fn witnesses(goal: &StepKind) -> Vec<ServerName> {
         | StepKind::Examine { .. }
         | StepKind::SaveExtra { .. }
         | StepKind::Rebuild { .. }
-        | StepKind::StartServer => Vec::new(),
+        | StepKind::StartServer
+        | StepKind::Hook { .. } => Vec::new(),
     }
 }
 
@@ -82,6 +83,7 @@ pub fn next(
         }
         StepKind::Examine { .. } => Next::Impossible("it only looks".into()),
         StepKind::Rebuild { donor, extra } => rebuild(order, facts, donor, extra),
+        StepKind::Hook { .. } => Next::Impossible("it is a script's, not the server's".into()),
     }
 }
 

@@ -3,12 +3,13 @@
 use super::{bereft_view, parts, seen};
 use crate::{
     decide::{
-        View, Wish,
+        View, Wish, forecast,
         gate::{self, Fault, refusals},
     },
     fixture::*,
     model::{
-        Answer, ClusterDefinition, Epoch, Hearing, Micros, Millis, Mode, PromotionRule, Refusal,
+        Answer, ClusterDefinition, Epoch, Hearing, ManagerId, Micros, Millis, Mode, PromotionRule,
+        Refusal,
     },
     state::{Command, Standing},
 };
@@ -285,6 +286,27 @@ fn no_fence_by_a_login_that_fails_in_fenced_mode() {
 }
 
 #[test]
+fn loss_of_the_leader_takes_along_what_it_alone_vouches_for() {
+    let outlook = |down: usize, vouched: &[u64]| {
+        let mut view = bereft_view(&Group::adopted());
+        let mut tally = tally(Epoch(0), [Answer::Up; 3]);
+        for counted in tally.ballots.values_mut() {
+            counted.age = Micros(3_000_000);
+            counted.ballot.vouched = names(vouched);
+        }
+        let lost = (2..).take(down).map(ManagerId);
+        lost.for_each(|manager| drop(tally.ballots.remove(&manager)));
+        view.clusters.get_mut(&"app1".into()).unwrap().tally = Some(tally);
+        forecast::list(&view, &"app1".into()).remove(1)
+    };
+    assert_eq!(outlook(0, &[2, 3]).to, Some(name(2)));
+    let refusals = outlook(0, &[2]).refusals;
+    assert!(matches!(&refusals[..], [Refusal::NoCoverage { .. }]), "{refusals:?}");
+    let few = Refusal::NoMajority { left: 1, needed: 2, voters: 3 };
+    assert_eq!(outlook(1, &[2, 3]).refusals, [few]);
+}
+
+#[test]
 fn lost_host_is_no_fence_in_fenced_mode_and_no_matter_in_the_others() {
     let why = "a host that does not answer cannot be seen dead over ssh".into();
     let no_fence = Refusal::NoFence { server: name(1), why };
@@ -362,4 +384,25 @@ fn lost_candidate_is_superseded_whatever_pauses_and_intervals_say() {
     // Nobody is left to acknowledge; the former primary is no acker.
     let few = Refusal::TooFewAckers { candidate: name(3), left: 0, acks: 1 };
     assert_eq!(gate::superseding(&view, cluster, seen), [few]);
+}
+
+#[test]
+fn candidate_that_nobody_began_to_open_is_superseded_without_anybody_vouching_for_its_ackers() {
+    let mut group = Group::passed();
+    let refusals = |group: &Group| {
+        let mut view = bereft_view(group);
+        let mut ballots = tally(Epoch(1), [Answer::Down, Answer::Down, Answer::Up]);
+        ballots.primary = name(2);
+        ballots.ballots.values_mut().for_each(|counted| counted.ballot.vouched.clear());
+        seen(&mut view).tally = Some(ballots);
+        seen(&mut view).vouched.clear();
+        seen(&mut view).observations.insert(name(2), no_look(2));
+        let (cluster, seen) = parts(&view);
+        gate::superseding(&view, cluster, seen).iter().map(Refusal::code).collect::<Vec<_>>()
+    };
+    // It had acknowledged nothing, and what it had executed is on db3 as well.
+    assert_eq!(refusals(&group), ["gate.too_few_ackers"]);
+    let open = group.steps("open_for_writes")[0];
+    group.begin(open);
+    assert_eq!(refusals(&group), ["gate.no_coverage", "gate.too_few_ackers"]);
 }

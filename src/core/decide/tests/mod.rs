@@ -4,6 +4,7 @@ mod candidate;
 mod classify;
 mod gate;
 mod hear;
+mod hook;
 mod problem;
 mod progress;
 mod rejoin;
