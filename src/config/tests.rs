@@ -53,7 +53,7 @@ fn sample_secrets_are_right() {
     let secrets = Secrets::load(Some(&file)).unwrap();
     let has =
         |cluster: &str, account: &str| secrets.mysql_password(&cluster.into(), account).is_some();
-    assert!(has("app1", "conclave") && has("app2", "conclave") && has("app1", "repl"));
+    assert!(has("app1", "conclave") && has("app2", "conclave") && has("app1", "repl_db3"));
     assert!(!has("app1", "root"));
 }
 
@@ -143,7 +143,7 @@ levle = "debug"
 fn manager_with_tls_and_insecure_is_refused() {
     let text = MANAGER.replacen("[tls]", "insecure = true\n[tls]", 1);
     let said = complaint(ManagerConfig::parse("m.toml", &text));
-    assert_eq!(said, "m.toml line 11: wanted [tls] or insecure = true, found both\n");
+    assert_eq!(said, "m.toml line 12: wanted [tls] or insecure = true, found both\n");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What must hold at every moment, one file per invariant of SAFETY.md. Each watches everything
 //! that happens and knows the whole world, so it judges by what *is*, not by what anybody believes.
 
+mod agreed;
 mod applied;
 mod coverage;
 mod establish;
@@ -126,6 +127,7 @@ impl Checker {
             Mode::Quorum => {
                 all.push(Box::new(one_primary::OnePrimary));
                 all.push(Box::new(coverage::Coverage::default()));
+                all.push(Box::new(agreed::Agreed));
             }
             Mode::Fenced => all.push(Box::new(one_primary::OnePrimary)),
             Mode::BestEffort => {}
