@@ -188,6 +188,7 @@ fn lock_out(
         let is_reached = seen.facts(name, view.now, FRESH).is_some();
         seen.absent.get(*name).is_some_and(|since| view.now.since(*since) >= patience)
             && (is_reached || !is_served)
+            && !asks(view, cluster, seen, &regime.primary, name)
             && account != Some(&cluster.definition.admin_account)
             && cluster.definition.sharing_account(name).is_empty()
     };
@@ -195,6 +196,22 @@ fn lock_out(
     let is_enough = others >= regime.acks as usize && regime.ackers.len() > regime.acks as usize;
     let account = cluster.definition.server(server)?.replication_account.clone();
     is_enough.then(|| StepKind::LockOut { server: server.clone(), account })
+}
+
+/// Whether a server replicates from that one, or tries to: it is not dead, although it may not
+/// acknowledge yet.
+fn asks(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    at: &ServerName,
+    name: &ServerName,
+) -> bool {
+    let replica = seen.facts(name, view.now, FRESH).and_then(|facts| facts.replica.as_ref());
+    let source = replica.filter(|replica| replica.receiver != Receiver::Off);
+    let source = source.map(|replica| (replica.source_host.as_str(), replica.source_port));
+    let here = cluster.definition.server(at).map(|here| (here.host.as_str(), here.port));
+    source.is_some() && source == here
 }
 
 /// A member that was locked out on this server, by us: on the primary it is let in when it asks for
@@ -207,19 +224,14 @@ pub fn let_in(
     facts: &ServerFacts,
 ) -> Option<StepKind> {
     let is_primary = cluster.primary() == Some(at);
-    let asks = |name: &&ServerName| {
-        let Some(theirs) = seen.facts(name, view.now, FRESH) else { return false };
+    let may = |name: &&ServerName| {
         let member = cluster.members.get(*name).map(|member| &member.standing);
         let is_kept_out = matches!(member, Some(Standing::Quarantined { .. }) | None);
-        let source = theirs.replica.as_ref().filter(|replica| replica.receiver != Receiver::Off);
-        let source = source.map(|replica| (replica.source_host.as_str(), replica.source_port));
-        let here = cluster.definition.server(at).map(|here| (here.host.as_str(), here.port));
-        source.is_some()
-            && source == here
-            && !is_kept_out
-            && upkeep::errant(facts, theirs).is_empty()
+        let theirs = seen.facts(name, view.now, FRESH);
+        let is_clean = theirs.is_some_and(|theirs| upkeep::errant(facts, theirs).is_empty());
+        asks(view, cluster, seen, at, name) && !is_kept_out && is_clean
     };
-    let server = cluster.locks.get(at)?.iter().find(|name| !is_primary || asks(name))?;
+    let server = cluster.locks.get(at)?.iter().find(|name| !is_primary || may(name))?;
     let account = cluster.definition.server(server)?.replication_account.clone();
     Some(StepKind::LetIn { server: server.clone(), account })
 }

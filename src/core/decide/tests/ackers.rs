@@ -147,6 +147,13 @@ fn dead_acker_is_locked_out_if_others_are_enough_and_the_policy_says_so() {
     let mut both = dead(&kept, 9_000);
     gone(&mut both, 2, 9_000);
     assert_eq!(goal(&both), None, "nobody would be left");
+    // Back and let in, it has not acknowledged yet.
+    let mut asking = view(&kept, healthy());
+    seen(&mut asking).absent.insert(name(3), NOW.minus(Millis(99_000)));
+    link(facts(&mut asking, 3)).receiver = Receiver::Connecting;
+    assert_eq!(goal(&asking), None);
+    link(facts(&mut asking, 3)).receiver = Receiver::Off;
+    assert_eq!(goal(&asking), Some(lock.clone()));
     // It may be our own way to it that is cut.
     let mut served = dead(&kept, 9_000);
     facts(&mut served, 1).inbound.get_or_insert_default().dumps.push("repl3".into());
