@@ -85,9 +85,8 @@ fn of_connection<'a>(
             Outcome::Fail => ":fail",
             Outcome::Unknown => ":info",
         };
-        let rest = |kind: &str| {
-            format!(":process {process}, :type {kind}, :f {f}, :value {}", op.id)
-        };
+        let rest =
+            |kind: &str| format!(":process {process}, :type {kind}, :f {f}, :value {}", op.id);
         let error = match &op.error {
             Some(error) => format!(", :server {}, :error {error:?}", op.server_id),
             None => format!(", :server {}", op.server_id),

@@ -1,7 +1,6 @@
 //! All is repaired: does everything come right by itself, and what is on the servers then?
 
-use std::cell::RefCell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use conclave_lab::{Host, now_us};
@@ -21,27 +20,28 @@ const CATCH_UP_S: u64 = 120;
 /// # Errors
 /// The lab could not do its part.
 pub fn end(stage: &mut Stage<'_>, ending: &mut Ending) -> anyhow::Result<()> {
+    ending.healed_us = now_us();
     stage.repair(0)?;
     stage.look();
     ending.healed_us = now_us();
-    match settle(stage, PATIENCE) {
+    match settle(stage, PATIENCE)? {
         Ok(cluster) => {
             ending.settled_us = Some(now_us());
             ending.quarantined = quarantined(stage, &cluster)?;
         }
-        Err(error) => {
-            ending.unsettled = Some(format!("{error:#}"));
+        Err(why) => {
+            ending.unsettled = Some(why);
             return Ok(());
         }
     }
     rebuild(stage)?;
-    match become_healthy(stage, PATIENCE) {
+    match become_healthy(stage, PATIENCE)? {
         Ok(cluster) => {
             ending.healthy_us = Some(now_us());
             ending.primary = cluster["primary"].as_str().map(str::to_owned);
             ending.epoch = cluster["epoch"].as_u64();
         }
-        Err(error) => ending.unhealthy = Some(format!("{error:#}")),
+        Err(why) => ending.unhealthy = Some(why),
     }
     Ok(())
 }
@@ -77,12 +77,16 @@ fn rows(host: &Host) -> anyhow::Result<Rows> {
 
 const SLOW: Duration = Duration::from_secs(120);
 
+/// What became of a cluster that was waited for: its status, or why it did not come right, with the
+/// last status.
+pub type Waited = Result<Value, String>;
+
 /// Waits until there is one primary that is well, and every other server replicates from it or is
 /// quarantined.
 ///
 /// # Errors
-/// It was not so within the limit: why, and the last status.
-pub fn settle(stage: &mut Stage<'_>, limit: Duration) -> anyhow::Result<Value> {
+/// The lab could not do its part.
+pub fn settle(stage: &mut Stage<'_>, limit: Duration) -> anyhow::Result<Waited> {
     wait(stage, limit, unsettled)
 }
 
@@ -90,28 +94,42 @@ pub fn settle(stage: &mut Stage<'_>, limit: Duration) -> anyhow::Result<Value> {
 ///
 /// # Errors
 /// As [`settle`].
-pub fn become_healthy(stage: &mut Stage<'_>, limit: Duration) -> anyhow::Result<Value> {
-    let cluster = wait(stage, limit, unhealthy)?;
-    stage.writes_again(limit).context("the cluster looks healthy")?;
-    Ok(cluster)
+pub fn become_healthy(stage: &mut Stage<'_>, limit: Duration) -> anyhow::Result<Waited> {
+    let waited = wait(stage, limit, unhealthy)?;
+    if waited.is_err() {
+        return Ok(waited);
+    }
+    match stage.writes_again(limit) {
+        Ok(()) => Ok(waited),
+        Err(error @ conclave_lab::Error::Deadline { .. }) => {
+            Ok(Err(format!("the cluster looks healthy, and {error}")))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn wait(
     stage: &mut Stage<'_>,
     limit: Duration,
     missing: fn(&Value) -> Option<String>,
-) -> anyhow::Result<Value> {
-    let last = RefCell::new(Value::Null);
-    let is_so = |cluster: &Value| {
-        last.replace(cluster.clone());
-        missing(cluster).is_none()
-    };
-    if stage.pass_until(limit, is_so) {
-        return Ok(last.into_inner());
+) -> anyhow::Result<Waited> {
+    let until = Instant::now() + limit;
+    let mut last = Value::Null;
+    while Instant::now() < until {
+        if let Ok(cluster) = stage.group.cluster() {
+            if missing(&cluster).is_none() {
+                stage.look();
+                return Ok(Ok(cluster));
+            }
+            last = cluster;
+        }
+        // The fence of an attempt that is still open kills what was started; then it is for an
+        // operator to start it again.
+        stage.repair(0)?;
+        stage.pass(Duration::from_millis(200));
     }
-    let last = last.into_inner();
-    let why = missing(&last).unwrap_or_else(|| "it came right at the last moment".into());
-    bail!("after {} s {why}; the last status: {last}", limit.as_secs())
+    let why = missing(&last).unwrap_or_else(|| "nobody answers".into());
+    Ok(Err(format!("after {} s {why}; the last status: {last}", limit.as_secs())))
 }
 
 /// What keeps a cluster from being settled.

@@ -81,9 +81,10 @@ fn command(command: Command) -> anyhow::Result<u8> {
         }
         Command::Soak { chosen, length } => {
             let Some(out) = &chosen.out else { bail!("many runs need a folder: give --out") };
-            let totals = soak::soak(&plan(&chosen)?, Duration::from_secs(length), out, |results| {
-                print!("{}", run::tell(results));
-            })?;
+            let totals =
+                soak::soak(&plan(&chosen)?, Duration::from_secs(length), out, |results| {
+                    print!("{}", run::tell(results));
+                })?;
             print!("{}", totals.tell());
             Ok(totals.verdict().exit_code())
         }

@@ -48,8 +48,8 @@ pub enum Deed {
     Rebuild { server: String, donor: String },
     /// Somebody with all rights writes to a server past its `read_only`.
     WriteErrant { server: String },
-    /// An operator asks for a failover.
-    AskFailover { manager: String },
+    /// Two operators ask for a failover at once, each on a manager's host.
+    AskFailovers { first: String, second: String },
 }
 
 impl Deed {
@@ -74,7 +74,7 @@ impl Deed {
             Deed::HealNetwork => "heal-network",
             Deed::Rebuild { .. } => "rebuild",
             Deed::WriteErrant { .. } => "write-errant",
-            Deed::AskFailover { .. } => "ask-failover",
+            Deed::AskFailovers { .. } => "ask-failovers",
         }
     }
 
@@ -92,7 +92,7 @@ impl Deed {
             | Deed::Loss { .. }
             | Deed::Delay { .. }
             | Deed::WriteErrant { .. }
-            | Deed::AskFailover { .. } => true,
+            | Deed::AskFailovers { .. } => true,
             Deed::ContinueServer { .. }
             | Deed::StartServer { .. }
             | Deed::PowerOn { .. }
@@ -125,7 +125,7 @@ impl Deed {
             | Deed::HealNetwork
             | Deed::Rebuild { .. }
             | Deed::WriteErrant { .. }
-            | Deed::AskFailover { .. } => None,
+            | Deed::AskFailovers { .. } => None,
         }
     }
 
@@ -144,8 +144,8 @@ impl Deed {
             Deed::KillManager { manager }
             | Deed::StopManager { manager }
             | Deed::ContinueManager { manager }
-            | Deed::StartManager { manager }
-            | Deed::AskFailover { manager } => manager.clone(),
+            | Deed::StartManager { manager } => manager.clone(),
+            Deed::AskFailovers { first, second } => format!("{first} and {second}"),
             Deed::Cut { from, to } => format!("{from} -> {to}"),
             Deed::Loss { host, permille } => format!("{host} {permille} of 1000"),
             Deed::Delay { host, ms } => format!("{host} {ms} ms"),

@@ -160,7 +160,8 @@ pub fn judge(record: &Record) -> Results {
     }
 }
 
-fn fresh(plan: &Plan) -> Record {
+/// The record of a run that has not begun.
+pub fn fresh(plan: &Plan) -> Record {
     Record {
         nemesis: plan.name.clone(),
         seed: plan.seed,
@@ -178,26 +179,43 @@ fn fresh(plan: &Plan) -> Record {
     }
 }
 
-
 fn play(plan: &Plan, record: &mut Record, out: Option<&Path>) -> anyhow::Result<()> {
     let (servers, acks) = plan.nemesis.servers();
     let wait = format!("rpl_semi_sync_source_wait_for_replica_count={acks}");
     let spec = LabSpec { servers, my_cnf: vec![wait], ..LabSpec::default() };
     let lab = Lab::up_replicated(spec).context("bring the lab up")?;
     let mut stage = Stage::set(&lab, plan.program.clone(), acks, Rng::new(plan.seed))?;
+    begin(&mut stage, record)?;
+    let played = plan.nemesis.play(&mut stage, plan.time).context("play the nemesis");
+    record.failures.extend(played.err().map(|error| format!("{error:#}")));
+    let ended = conclude(&mut stage, record);
+    if let Some(out) = out {
+        keep_logs(&stage, out)?;
+    }
+    ended
+}
+
+/// Starts the clients, and writes down who takes part.
+///
+/// # Errors
+/// Nobody can write.
+pub fn begin(stage: &mut Stage<'_>, record: &mut Record) -> anyhow::Result<()> {
     record.servers = stage.servers();
     record.managers = stage.managers();
     stage.start_clients().context("start the clients")?;
     record.began_us = now_us();
-    let played = plan.nemesis.play(&mut stage, plan.time).context("play the nemesis");
-    record.failures.extend(played.err().map(|error| format!("{error:#}")));
-    let ended = finish(&mut stage, record);
-    if let Some(out) = out {
-        keep_logs(&stage, out)?;
-    }
-    record.actions = stage.actions;
-    record.sightings = stage.sightings;
-    record.clocks = stage.clocks;
+    Ok(())
+}
+
+/// Heals, ends the clients, reads, and puts all that is known into the record.
+///
+/// # Errors
+/// The lab could not do its part; the record holds what there is.
+pub fn conclude(stage: &mut Stage<'_>, record: &mut Record) -> anyhow::Result<()> {
+    let ended = finish(stage, record);
+    record.actions = std::mem::take(&mut stage.actions);
+    record.sightings = std::mem::take(&mut stage.sightings);
+    record.clocks = std::mem::take(&mut stage.clocks);
     ended
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::process::Output;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
@@ -26,6 +27,9 @@ const LOOK: Duration = Duration::from_secs(2);
 /// A client that waits for an acknowledgement that does not come gives up after so long. Each
 /// leaves a waiting session on the server, whose number is limited.
 const OP_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How often a server is made new before that counts as a failure of the harness.
+const REBUILDS: u32 = 3;
 
 /// A client and whom it writes to. The writer is gone once its host was.
 struct Running {
@@ -145,10 +149,12 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     /// None was within the limit.
-    pub fn writes_again(&mut self, limit: Duration) -> anyhow::Result<()> {
+    pub fn writes_again(&mut self, limit: Duration) -> conclave_lab::Result<()> {
         let since = now_us();
-        let through = self.running.iter_mut().find(|running| running.aim == Aim::Address);
-        through.context("no client writes")?.writer.wait_ok_after(since, limit)?;
+        let through = self.running.iter_mut().filter(|running| running.aim == Aim::Address);
+        for running in through {
+            running.writer.wait_ok_after(since, limit)?;
+        }
         Ok(())
     }
 
@@ -244,7 +250,7 @@ impl<'a> Stage<'a> {
                 Some("mysqld is gone, for now".to_owned())
             }
             Deed::StartServer { server } => {
-                host(server)?.start_mysqld()?;
+                self.start_server(server)?;
                 None
             }
             Deed::PowerOff { host: name } => {
@@ -299,7 +305,14 @@ impl<'a> Stage<'a> {
                 None
             }
             Deed::Rebuild { server, donor } => {
-                host(server)?.rebuild_mysqld(&host(donor)?)?;
+                let (mut tries, donor) = (REBUILDS, host(donor)?);
+                // It is in nobody's way, but a fence may still be, or the donor's end.
+                while let Err(error) = host(server)?.rebuild_mysqld(&donor) {
+                    tries -= 1;
+                    if tries == 0 {
+                        return Err(error.into());
+                    }
+                }
                 None
             }
             Deed::WriteErrant { server } => {
@@ -310,11 +323,18 @@ impl<'a> Stage<'a> {
                 ))?;
                 Some(format!("row {id} is there"))
             }
-            Deed::AskFailover { manager } => {
-                let args = ["failover", CLUSTER, "--yes"];
-                let output = self.group.cli(manager, &args)?;
-                let said = String::from_utf8_lossy(&output.stdout);
-                Some(format!("answered: {}", said.lines().next().unwrap_or("nothing")))
+            Deed::AskFailovers { first, second } => {
+                let ask = |manager| self.group.cli(manager, &["failover", CLUSTER, "--yes"]);
+                let (one, other) = std::thread::scope(|scope| {
+                    let one = scope.spawn(|| ask(first));
+                    let other = ask(second);
+                    (one.join().expect("asking does not panic"), other)
+                });
+                let first_line = |output: &Output| {
+                    let said = String::from_utf8_lossy(&output.stdout);
+                    said.lines().next().unwrap_or("nothing").to_owned()
+                };
+                Some(format!("answers: {}; {}", first_line(&one?), first_line(&other?)))
             }
         };
         Ok(proof)
@@ -340,11 +360,26 @@ impl<'a> Stage<'a> {
         self.end_watcher(name)
     }
 
+    /// Starts a server's mysqld, again where a fence kills it meanwhile, until it has answered.
+    fn start_server(&self, name: &str) -> anyhow::Result<()> {
+        let host = self.lab.host(name)?;
+        let until = Instant::now() + SOON;
+        loop {
+            let Err(error) = host.start_mysqld() else { return Ok(()) };
+            if host.mysqld_pid()?.is_some() || Instant::now() > until {
+                return Err(error.into());
+            }
+        }
+    }
+
     fn power_on(&mut self, name: &str) -> anyhow::Result<()> {
         let host = self.lab.host(name)?;
-        host.power_on(true)?;
+        host.power_on(false)?;
         match host.place().role {
-            Role::Server => self.start_watcher(name),
+            Role::Server => {
+                self.start_server(name)?;
+                self.start_watcher(name)
+            }
             Role::Manager => Ok(self.group.start(name)?),
             Role::Client => Ok(()),
         }

@@ -73,7 +73,7 @@ impl World {
                 self.loss.clear();
                 self.delay.clear();
             }
-            Deed::WriteErrant { .. } | Deed::AskFailover { .. } => {}
+            Deed::WriteErrant { .. } | Deed::AskFailovers { .. } => {}
         }
     }
 

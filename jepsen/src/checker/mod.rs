@@ -9,6 +9,8 @@ mod converged;
 mod reason;
 mod revoked;
 
+#[cfg(test)]
+mod planted;
 
 use serde::{Deserialize, Serialize};
 

@@ -45,9 +45,8 @@ pub fn check(record: &Record) -> Finding {
 
 fn has_reason(record: &Record, attempt: &Sighting, opened_us: u64) -> bool {
     let from = opened_us.saturating_sub(AFTERMATH_US);
-    let hurts = |world: &World| {
-        world.can_hurt(&attempt.old_primary, &record.servers, &record.managers)
-    };
+    let hurts =
+        |world: &World| world.can_hurt(&attempt.old_primary, &record.servers, &record.managers);
     let mut world = World::default();
     let mut is_hurt = false;
     for action in record.actions.iter().filter(|action| action.at_us <= opened_us) {

@@ -50,8 +50,8 @@ pub fn check(record: &Record) -> Finding {
             ));
         }
     }
-    let looked_at = format!("{} reigns, {tried} tries on servers that were not primary",
-        reigns.len());
+    let looked_at =
+        format!("{} reigns, {tried} tries on servers that were not primary", reigns.len());
     Finding::new(NAME, looked_at, wrong)
 }
 
@@ -83,8 +83,7 @@ fn nearest(reigns: &[Reign], server: &str, op: &Op) -> String {
 
 fn reigns(record: &Record) -> Result<Vec<Reign>, String> {
     let first = record.servers.first().ok_or("the record names no servers")?;
-    let mut reigns =
-        vec![Reign { server: first.clone(), epoch: 0, from_us: 0, to_us: u64::MAX }];
+    let mut reigns = vec![Reign { server: first.clone(), epoch: 0, from_us: 0, to_us: u64::MAX }];
     for attempt in record.attempts() {
         let Some(server) = &attempt.new_primary else { continue };
         let Some(opened) = record.monotonic(attempt.opened_wall_ms) else {
@@ -111,4 +110,3 @@ fn seen_by(record: &Record, attempt: &Sighting, server: &str, from_us: u64) -> u
     });
     read.chain(acked.map(|op| op.completed_us)).min().unwrap_or(u64::MAX)
 }
-

@@ -77,10 +77,8 @@ pub fn operators(stage: &mut Stage<'_>) -> anyhow::Result<()> {
     let primary = stage.primary();
     let managers = stage.managers();
     stage.perform(Deed::KillServer { server: primary.clone() })?;
-    for _ in 0..2 {
-        let manager = stage.pick(&managers);
-        stage.perform(Deed::AskFailover { manager })?;
-    }
+    let (first, second) = (stage.pick(&managers), stage.pick(&managers));
+    stage.perform(Deed::AskFailovers { first, second })?;
     await_failover(stage, &primary);
     Ok(())
 }

@@ -142,8 +142,7 @@ fn a_manager(stage: &mut Stage<'_>) -> anyhow::Result<Option<String>> {
     let leader = stage.leader();
     let managers = stage.managers();
     let world = &stage.world;
-    let running: Vec<String> =
-        managers.into_iter().filter(|name| world.is_running(name)).collect();
+    let running: Vec<String> = managers.into_iter().filter(|name| world.is_running(name)).collect();
     if running.contains(&leader) && stage.rng.chance(50) {
         return Ok(Some(leader));
     }
@@ -156,10 +155,8 @@ fn a_host(stage: &mut Stage<'_>, primary: Option<&str>) -> String {
         return primary.to_owned();
     }
     let hosts = stage.lab.hosts().into_iter();
-    let hosts: Vec<String> = hosts
-        .filter(|host| host.place().role != Role::Client)
-        .map(|host| host.name())
-        .collect();
+    let hosts: Vec<String> =
+        hosts.filter(|host| host.place().role != Role::Client).map(|host| host.name()).collect();
     stage.pick(&hosts)
 }
 

@@ -162,11 +162,11 @@ const FAILOVER: Duration = Duration::from_secs(30);
 /// does not become well.
 fn restore(stage: &mut Stage<'_>) -> anyhow::Result<bool> {
     stage.repair(1000)?;
-    if ending::settle(stage, ending::PATIENCE).is_err() {
+    if ending::settle(stage, ending::PATIENCE)?.is_err() {
         return Ok(false);
     }
     ending::rebuild(stage)?;
-    Ok(ending::become_healthy(stage, ending::PATIENCE).is_ok())
+    Ok(ending::become_healthy(stage, ending::PATIENCE)?.is_ok())
 }
 
 /// Lets time pass until another server is the primary and nothing is open.
