@@ -16,7 +16,7 @@ pub enum Refusal {
     AttemptOpen { epoch: Epoch },
     /// The last-failover interval is not over.
     LastFailoverInterval { left_s: u64, minutes: u64 },
-    /// The attempt before was undone a moment ago.
+    /// The attempt before was undone a moment ago. In whole seconds.
     RetryPause { left_ms: u64 },
     /// A majority did not say Down.
     NotDown { down: usize, needed: usize, voters: usize },

@@ -106,6 +106,8 @@ fn pause_after_an_undone_attempt() {
     seen(&mut view).aborted_at = Some(NOW.minus(Millis(1000)));
     assert_eq!(all(&view), [Refusal::RetryPause { left_ms: 2000 }]);
     assert_eq!(wished(&view, &wish()), []);
+    seen(&mut view).aborted_at = Some(NOW.minus(Millis(1010)));
+    assert_eq!(all(&view), [Refusal::RetryPause { left_ms: 2000 }], "told anew at each tick");
     seen(&mut view).aborted_at = Some(NOW.minus(Millis(3000)));
     assert_eq!(all(&view), []);
 }
