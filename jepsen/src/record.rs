@@ -36,6 +36,8 @@ pub enum Deed {
     StartManager { manager: String },
     /// A host neither hears nor is heard.
     Isolate { host: String },
+    /// Neither of two hosts hears the other.
+    Split { a: String, b: String },
     /// `to` does not hear `from`.
     Cut { from: String, to: String },
     /// So many of 1000 packets to and from a host are lost.
@@ -68,6 +70,7 @@ impl Deed {
             Deed::ContinueManager { .. } => "continue-manager",
             Deed::StartManager { .. } => "start-manager",
             Deed::Isolate { .. } => "isolate",
+            Deed::Split { .. } => "split",
             Deed::Cut { .. } => "cut",
             Deed::Loss { .. } => "loss",
             Deed::Delay { .. } => "delay",
@@ -88,6 +91,7 @@ impl Deed {
             | Deed::KillManager { .. }
             | Deed::StopManager { .. }
             | Deed::Isolate { .. }
+            | Deed::Split { .. }
             | Deed::Cut { .. }
             | Deed::Loss { .. }
             | Deed::Delay { .. }
@@ -103,13 +107,15 @@ impl Deed {
         }
     }
 
-    /// Under which name the network counts what this fault swallows, see
-    /// [`conclave_lab::Lab::dropped`]; `None`: it swallows nothing.
-    pub fn counter(&self) -> Option<String> {
+    /// Under which names the network counts what this fault swallows, see
+    /// [`conclave_lab::Lab::dropped`]; none: it swallows nothing. Where neither hears the other,
+    /// the one that is asked nothing may have nothing to say.
+    pub fn counters(&self) -> Vec<String> {
         match self {
-            Deed::Isolate { host } => Some(format!("isolate {host}")),
-            Deed::Cut { from, to } => Some(format!("cut {from} {to}")),
-            Deed::Loss { host, .. } => Some(format!("loss {host}")),
+            Deed::Isolate { host } => vec![format!("isolate {host}")],
+            Deed::Split { a, b } => vec![format!("cut {a} {b}"), format!("cut {b} {a}")],
+            Deed::Cut { from, to } => vec![format!("cut {from} {to}")],
+            Deed::Loss { host, .. } => vec![format!("loss {host}")],
             Deed::KillServer { .. }
             | Deed::StopServer { .. }
             | Deed::ContinueServer { .. }
@@ -125,7 +131,7 @@ impl Deed {
             | Deed::HealNetwork
             | Deed::Rebuild { .. }
             | Deed::WriteErrant { .. }
-            | Deed::AskFailovers { .. } => None,
+            | Deed::AskFailovers { .. } => Vec::new(),
         }
     }
 
@@ -146,6 +152,7 @@ impl Deed {
             | Deed::ContinueManager { manager }
             | Deed::StartManager { manager } => manager.clone(),
             Deed::AskFailovers { first, second } => format!("{first} and {second}"),
+            Deed::Split { a, b } => format!("{a} <-> {b}"),
             Deed::Cut { from, to } => format!("{from} -> {to}"),
             Deed::Loss { host, permille } => format!("{host} {permille} of 1000"),
             Deed::Delay { host, ms } => format!("{host} {ms} ms"),

@@ -58,6 +58,10 @@ impl World {
             Deed::Isolate { host } => {
                 self.isolated.insert(host.clone());
             }
+            Deed::Split { a, b } => {
+                self.cuts.insert((a.clone(), b.clone()));
+                self.cuts.insert((b.clone(), a.clone()));
+            }
             Deed::Cut { from, to } => {
                 self.cuts.insert((from.clone(), to.clone()));
             }

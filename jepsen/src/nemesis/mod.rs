@@ -156,7 +156,7 @@ impl Nemesis {
 /// Goals of the steps that most failovers consist of.
 const GOALS: [&str; 5] = ["stop_receiver", "detach", "follow", "open_for_writes", "take_vip"];
 /// How long a failover may take before the round goes on without it.
-const FAILOVER: Duration = Duration::from_secs(30);
+const FAILOVER: Duration = Duration::from_secs(60);
 
 /// Repairs everything, makes new what was quarantined, and waits until all is well; `false`: it
 /// does not become well.
@@ -180,8 +180,7 @@ fn await_failover(stage: &mut Stage<'_>, old: &str) -> bool {
 
 /// Breaks both ways between two hosts.
 fn split(stage: &mut Stage<'_>, a: &str, b: &str) -> anyhow::Result<()> {
-    stage.perform(Deed::Cut { from: a.into(), to: b.into() })?;
-    stage.perform(Deed::Cut { from: b.into(), to: a.into() })
+    stage.perform(Deed::Split { a: a.into(), b: b.into() })
 }
 
 /// Kills a server's mysqld unless it is down already, by a fence.
@@ -191,4 +190,60 @@ fn kill_if_running(stage: &mut Stage<'_>, server: &str) -> anyhow::Result<()> {
         stage.perform(Deed::KillServer { server: server.into() })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::ValueEnum;
+
+    use super::*;
+
+    const README: &str = include_str!("../../README.md");
+    const SAFETY: &str = include_str!("../../../SAFETY.md");
+
+    fn names() -> BTreeSet<String> {
+        let values = Nemesis::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        values.map(|value| value.get_name().to_owned()).collect()
+    }
+
+    /// What stands between backticks.
+    fn quoted(text: &str) -> impl Iterator<Item = String> {
+        text.split('`').skip(1).step_by(2).map(str::to_owned)
+    }
+
+    #[test]
+    fn every_nemesis_is_told_in_the_readme_with_what_it_is_to_lead_to() {
+        let section = README.split("## Nemeses").nth(1).expect("a section");
+        let section = section.split("## ").next().expect("its text");
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        let expected = |value: &Nemesis| match value.expects() {
+            Expect::Failover => "failover",
+            Expect::NoFailover => "no attempt",
+            Expect::Anything => "either",
+        };
+        let told: BTreeSet<(String, String)> = rows
+            .map(|row| {
+                let name = quoted(row).next().expect("a name");
+                let last = row.trim_end_matches(" |").rsplit("| ").next().expect("a column");
+                (name, last.to_owned())
+            })
+            .collect();
+        let known = Nemesis::value_variants().iter().filter_map(|value| {
+            let name = value.to_possible_value()?.get_name().to_owned();
+            Some((name, expected(value).to_owned()))
+        });
+        assert_eq!(told, known.collect());
+    }
+
+    #[test]
+    fn every_nemesis_that_the_scenario_table_names_is_one() {
+        let names = names();
+        let rows = SAFETY.lines().filter(|line| line.starts_with('|'));
+        let told = rows.filter_map(|row| row.split("jepsen ").nth(1)).flat_map(quoted);
+        let told: BTreeSet<String> = told.collect();
+        assert!(told.is_subset(&names), "{:?}", told.difference(&names));
+        assert_eq!(told.len() + 2, names.len(), "all but mix and kill are rows of the table");
+    }
 }
