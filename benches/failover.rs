@@ -256,7 +256,8 @@ fn parts(report: &Value, wall: u64, total_ms: f64, from: String, to: String) -> 
     };
     let verdict_ms = report["verdict_us"].as_f64().unwrap_or(0.0) / 1e3;
     let opened = report["opened_wall_ms"].as_u64().unwrap_or(wall).saturating_sub(wall) as f64;
-    let writable = report["writable_at_us"].as_f64().map(|us| us / 1e3);
+    let after = |what: &str| report[what].as_f64().map(|us| us / 1e3);
+    let (writable, published) = (after("writable_at_us"), after("published_at_us"));
     let between = |from: Option<f64>, to: Option<f64>| Some(to? - from?);
     Run {
         total_ms,
@@ -265,7 +266,7 @@ fn parts(report: &Value, wall: u64, total_ms: f64, from: String, to: String) -> 
         freeze_ms: at("recover"),
         recover_ms: between(at("recover"), at("promote")),
         promote_ms: between(at("promote"), writable),
-        publish_ms: between(writable, at("repoint")),
+        publish_ms: between(writable, published),
         from,
         to,
     }

@@ -9,3 +9,4 @@ mod golden;
 pub mod raft;
 pub mod run;
 pub mod tls;
+pub mod turnstile;

@@ -7,6 +7,7 @@ mod cases {
     mod adapters;
     mod addresses;
     mod failover;
+    mod hooks;
     mod leader;
     mod local;
     mod mistakes;
@@ -14,4 +15,6 @@ mod cases {
     mod returning;
     mod secrets;
     mod stand;
+    mod stopped;
+    mod turnstile;
 }

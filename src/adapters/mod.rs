@@ -3,6 +3,7 @@
 //! ```text
 //!   ports::Mysql  <- mysql::MysqlPort    one Conn per look, per locked session, per ping
 //!   ports::Remote <- ssh::SshPort        standing sessions; every command through a turnstile
+//!   ports::Hooks  <- hook::HookPort      scripts of the operators' own, with a deadline
 //!   ports::Clock  <- clock::SystemClock
 //!   passwords, keys <- secrets::Secrets  this manager's own file, environment or credentials
 //! ```
@@ -16,6 +17,7 @@ use std::io::ErrorKind;
 use conclave_core::ports::Trouble;
 
 pub mod clock;
+pub mod hook;
 pub mod mysql;
 pub mod secrets;
 pub mod ssh;

@@ -57,6 +57,7 @@ pub fn refusal_remedy(refusal: &Refusal) -> &'static str {
             | Refusal::LastFailoverInterval { .. }
             | Refusal::RetryPause { .. }
             | Refusal::NotDown { .. }
+            | Refusal::NoMajority { .. }
             | Refusal::StillHeard { .. }
             | Refusal::NoReplicaReached
             | Refusal::NoCoverage { .. }
@@ -98,6 +99,10 @@ fn refusal_cause(refusal: &Refusal) -> &'static str {
         Refusal::StillHeard { .. } => {
             "a replica still gets heartbeats or transactions from the primary, so it lives and \
              only the managers' way to it is cut"
+        }
+        Refusal::NoMajority { .. } => {
+            "a majority of all managers decides; with one more lost there is none, and no failover \
+             whatever happens"
         }
         Refusal::NoReplicaReached => {
             "without one replica's word, a dead primary and a cut-off managers' side look the same"
@@ -250,6 +255,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::LastFailoverInterval { left_s: 25_200, minutes: 480 },
         Refusal::RetryPause { left_ms: 2400 },
         Refusal::NotDown { down: 1, needed: 2, voters: 3 },
+        Refusal::NoMajority { left: 1, needed: 2, voters: 3 },
         Refusal::StillHeard { by: vec!["db2".into()] },
         Refusal::NoReplicaReached,
         Refusal::NoCoverage { reached: vec!["db2".into()], restarted: vec![], ackers: 2, acks: 1 },

@@ -460,8 +460,10 @@ pub struct ReportDocument {
     pub detected_us: u64,
     /// From the leader's first question to the opening.
     pub verdict_us: u64,
-    /// From the opening until the new primary took writes.
+    /// From the opening until the new primary was open for writes.
     pub writable_at_us: Option<u64>,
+    /// From the opening until its address led there as well.
+    pub published_at_us: Option<u64>,
     /// From the opening to the end.
     pub ended_at_us: Option<u64>,
     /// Managers that said Down, the number needed, and all voters.

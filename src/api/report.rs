@@ -3,8 +3,8 @@
 
 use conclave_core::{
     model::{
-        Answer, Attempt, ClusterName, Election, Epoch, Mode, Outcome, Stage, StepKind, StepOutcome,
-        StepRun,
+        Answer, Attempt, ClusterName, Election, Epoch, HookEvent, Mode, Outcome, Stage, StepKind,
+        StepOutcome, StepRecord, StepRun,
     },
     state::{ClusterState, GroupState},
 };
@@ -74,7 +74,8 @@ pub fn document(attempt: &Attempt) -> ReportDocument {
         opened_wall_ms: opening.wall_ms,
         detected_us: opening.detected_us.0,
         verdict_us: opening.verdict_us.0,
-        writable_at_us: at("repoint"),
+        writable_at_us: opened_for_writes(attempt),
+        published_at_us: at("repoint"),
         ended_at_us: attempt.marks.last().filter(|_| is_over).and_then(|m| Some(m.at_us?.0)),
         down: [down, tally.voters.len() / 2 + 1, tally.voters.len()],
         ballots: sentence::ballots(tally),
@@ -84,6 +85,17 @@ pub fn document(attempt: &Attempt) -> ReportDocument {
         steps: attempt.steps.iter().map(sentence::step).collect(),
         timeline: timeline(attempt),
     }
+}
+
+/// When the candidate was read back as open for writes, if the leader that saw it saw the opening.
+fn opened_for_writes(attempt: &Attempt) -> Option<u64> {
+    let candidate = &attempt.stage.entry_nine()?.election.candidate;
+    let is_opening = |step: &&StepRecord| {
+        step.target == *candidate && matches!(step.goal, StepKind::OpenForWrites { .. })
+    };
+    let runs = attempt.steps.iter().filter(is_opening).flat_map(|step| &step.runs);
+    let is_met = |run: &&StepRun| run.outcome.as_ref().is_some_and(|o| o.evidence().is_some());
+    runs.filter(is_met).find_map(|run| Some(run.ended_at_us?.0))
 }
 
 fn assertions(attempt: &Attempt) -> Vec<String> {
@@ -221,5 +233,10 @@ fn rank_of_step(goal: &StepKind) -> u8 {
         StepKind::Detach | StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } => 5,
         StepKind::Follow { .. } | StepKind::DropVips { .. } | StepKind::MakeReadOnly => 7,
         StepKind::ResumeReceiver | StepKind::Wake => 9,
+        StepKind::Hook { call } => match call.event {
+            HookEvent::Opened => 1,
+            HookEvent::Published | HookEvent::Finished => 7,
+            HookEvent::Undone => 9,
+        },
     }
 }

@@ -302,7 +302,7 @@ fn done(executed: u64, received: u64) -> StepOutcome {
     }
 }
 
-/// Two of three ballots on db1, or on whoever is primary; the third manager is silent.
+/// Ballots on db1, or on whoever is primary; once it does not answer, the third manager is silent.
 pub fn tally(answer: Answer) -> Tally {
     let evidence = |id: u64| match (answer, id) {
         (Answer::Up, _) => Evidence::Answered { age: Micros(20_000 * id) },
@@ -324,7 +324,7 @@ pub fn tally(answer: Answer) -> Tally {
                     hearing.into_iter().map(|(name, heard)| (name.into(), heard)).collect()
                 }
             },
-            vouched: Default::default(),
+            vouched: ["db2", "db3"].map(ServerName::from).into(),
             is_restarted: false,
             is_unarmed: false,
         };
@@ -335,7 +335,10 @@ pub fn tally(answer: Answer) -> Tally {
         epoch: Epoch(0),
         nonce: Nonce(77),
         voters: voters(),
-        ballots: [1, 2].into_iter().map(ballot).collect(),
+        ballots: match answer {
+            Answer::Up => (1..=3).map(ballot).collect(),
+            Answer::Down | Answer::Unknown => (1..=2).map(ballot).collect(),
+        },
     }
 }
 

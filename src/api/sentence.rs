@@ -135,6 +135,10 @@ pub fn goal(target: &ServerName, goal: &StepKind) -> String {
         StepKind::ResumeReceiver => format!("start the receiver of {target} again"),
         StepKind::Wake => format!("release the sessions on {target} that wait in vain"),
         StepKind::MakeReadOnly => format!("make {target} read-only, its clients cut first"),
+        StepKind::Hook { call } => {
+            let need = if call.required { ", required" } else { "" };
+            format!("call hook {} on {}{need}", call.name, call.event.as_str())
+        }
     }
 }
 
@@ -212,10 +216,10 @@ fn step_evidence(evidence: &StepEvidence) -> String {
                 more => format!("{access}, executed {}, {more} more received", short(executed)),
             }
         }
-        StepEvidence::Host { text } => {
+        StepEvidence::Host { text } | StepEvidence::Hook { text } => {
             let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
             match lines.is_empty() {
-                true => "the host printed nothing".into(),
+                true => "it printed nothing".into(),
                 false => lines.join("; "),
             }
         }

@@ -14,6 +14,7 @@ mod reach;
 mod report;
 mod status;
 mod tls;
+mod turnstile;
 
 use std::{fmt, future::Future, pin::Pin, process::ExitCode};
 
@@ -70,6 +71,8 @@ enum Command {
     #[command(subcommand)]
     Tls(tls::Command),
     Manager(manager::Args),
+    #[command(hide = true)]
+    Turnstile(turnstile::Args),
     /// Print the version
     Version,
 }
@@ -150,6 +153,7 @@ fn run(cli: Cli, start: Start) -> Done {
             Command::Group(command) => group::run(&reach, command).await,
             Command::Tls(command) => tls::run(command),
             Command::Manager(args) => manager::run(args, start).await,
+            Command::Turnstile(args) => turnstile::run(args),
             Command::Version => {
                 println!("conclave {}", env!("CARGO_PKG_VERSION"));
                 Ok(0)

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use conclave_core::model::{
-    ClusterDefinition, Millis, Mode, PingType, Policy, PromotionRule, RestartPolicy,
-    ServerDefinition, SshTarget, Vip,
+    ClusterDefinition, HookDefinition, HookEvent, Millis, Mode, PingType, Policy, PromotionRule,
+    RestartPolicy, ServerDefinition, SshTarget, Vip,
 };
 
 use super::{
@@ -85,6 +85,7 @@ fn definition(top: &Section<'_, '_>) -> ClusterDefinition {
         servers,
         writer,
         readers,
+        hooks: hooks(top, &mut subjects),
         policy: policy(top, &mut subjects),
     };
     if mode.is_some() && !definition.name.as_str().is_empty() {
@@ -255,6 +256,33 @@ fn vip(section: &Section<'_, '_>) -> Vip {
     }
 }
 
+fn hooks(top: &Section<'_, '_>, subjects: &mut Vec<(String, usize)>) -> Vec<HookDefinition> {
+    let hook = |section: Section<'_, '_>| {
+        let name = section.need("name", section.text("name"));
+        subjects.push((format!("hook {name}"), section.line));
+        subjects.push((format!("hook {name:?}"), section.line));
+        let usual = HookDefinition::DEADLINE.0;
+        let on = section.texts("on").unwrap_or_default();
+        let event = |word: &String| {
+            let found = HookEvent::ALL.into_iter().find(|event| event.as_str() == word);
+            if found.is_none() {
+                let all = HookEvent::ALL.map(HookEvent::as_str).join(", ");
+                section.blame("on", format!("on: wanted some of {all}, found {word:?}"));
+            }
+            found
+        };
+        let hook = HookDefinition {
+            on: on.iter().filter_map(event).collect(),
+            deadline_ms: Millis(section.number("deadline_ms", 0, u64::MAX).unwrap_or(usual)),
+            required: section.flag("required").unwrap_or(false),
+            name,
+        };
+        section.finish();
+        hook
+    };
+    top.sections("hook").into_iter().map(hook).collect()
+}
+
 fn policy(top: &Section<'_, '_>, subjects: &mut Vec<(String, usize)>) -> Policy {
     let usual = Policy::default();
     let Some(section) = top.section("policy") else { return usual };
@@ -340,6 +368,16 @@ pub fn to_toml(definition: &ClusterDefinition) -> String {
             vip.address,
             vip.prefix,
             quoted(&vip.interface)
+        );
+    }
+    for hook in &definition.hooks {
+        let on: Vec<String> = hook.on.iter().map(|event| quoted(event.as_str())).collect();
+        out += &format!(
+            "\n[[hook]]\nname = {}\non = [{}]\ndeadline_ms = {}\nrequired = {}\n",
+            quoted(&hook.name),
+            on.join(", "),
+            hook.deadline_ms.0,
+            hook.required
         );
     }
     // A policy is plain keys and values, so its own form is the file's.

@@ -50,6 +50,8 @@ pub struct ManagerConfig {
     pub data_dir: PathBuf,
     /// File with this manager's secrets.
     pub secrets: PathBuf,
+    /// Where the scripts are that definitions name as hooks.
+    pub hooks_dir: PathBuf,
     /// Mutual TLS, or plain text by choice.
     pub security: Security,
     /// The pace of the Raft group.
@@ -78,6 +80,9 @@ impl ManagerConfig {
     }
 }
 
+/// Where the scripts are if nothing else is said.
+const HOOKS_DIR: &str = "/etc/conclave/hooks";
+
 fn manager(top: &Section<'_, '_>) -> ManagerConfig {
     let listen = top.need("listen", top.text("listen"));
     let address = listen.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
@@ -103,6 +108,7 @@ fn manager(top: &Section<'_, '_>) -> ManagerConfig {
         advertise,
         data_dir: top.need("data_dir", directory(top)),
         secrets: top.need("secrets", top.text("secrets")).into(),
+        hooks_dir: top.text("hooks_dir").unwrap_or_else(|| HOOKS_DIR.into()).into(),
         security: top.security(),
         raft: raft(top),
         log_format,

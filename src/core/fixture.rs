@@ -75,6 +75,7 @@ pub fn definition(servers: u64) -> ClusterDefinition {
         servers: (1..=servers).map(server).collect(),
         writer: Some(vip()),
         readers: Vec::new(),
+        hooks: Vec::new(),
         policy: Policy { last_failover_minutes: 0, ..Policy::default() },
     }
 }
@@ -230,7 +231,7 @@ impl Group {
         let mut group = Self::adopted();
         group.open();
         group.meet("stop_receiver", &run(1, 9));
-        let steps = crate::decide::stage::undo(group.cluster(), group.attempt());
+        let steps = crate::decide::stage::undo(group.cluster(), group.attempt(), "");
         let reply = group.apply(undo(steps));
         assert!(matches!(reply, Reply::Opened { .. }), "{reply}");
         group

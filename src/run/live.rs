@@ -260,6 +260,15 @@ impl Live {
         self.wake.notify_one();
     }
 
+    /// Whether an acker is about to be vouched for: a failover would be refused until then.
+    pub fn awaits_vouching(&self, state: &ClusterState, now: Mono) -> bool {
+        let inner = self.lock(now);
+        let seen = inner.clusters.get(&state.definition.name);
+        seen.zip(state.regime()).is_some_and(|(seen, regime)| {
+            seen.vouches.is_awaited(regime, seen.view.observations.values())
+        })
+    }
+
     /// Who answers at an address, by a look that began then. Does not count if something that may
     /// have moved addresses happened meanwhile.
     pub fn saw_vip(

@@ -34,6 +34,7 @@ use tonic::{Request, service::interceptor::InterceptedService};
 use crate::{
     adapters::{
         clock::SystemClock,
+        hook::HookPort,
         mysql::{MysqlPort, MysqlPortOptions},
         secrets::Secrets,
         ssh::{SshPort, SshPortOptions},
@@ -76,7 +77,13 @@ pub async fn manager(config: ManagerConfig) -> anyhow::Result<()> {
     let live = live::Live::new(ManagerId(node.id()), SystemClock.now());
     let booths =
         ballot::Booths::new(node.clone(), tls.as_ref().map(|tls: &Tls| tls.client.clone()));
-    let world = ports::World::new(mysql.clone(), remote.clone(), node.clone(), live.clone());
+    let world = ports::World::new(
+        mysql.clone(),
+        remote.clone(),
+        HookPort::new(config.hooks_dir),
+        node.clone(),
+        live.clone(),
+    );
 
     let (stopper, stop) = watch::channel(false);
     let leader = leader::Loop::new(node.clone(), live.clone(), booths.clone(), world);

@@ -10,7 +10,7 @@ use conclave_core::{
 
 use super::live::Live;
 use crate::{
-    adapters::{clock::SystemClock, mysql::MysqlPort, ssh::SshPort},
+    adapters::{clock::SystemClock, hook::HookPort, mysql::MysqlPort, ssh::SshPort},
     raft::{self, Node},
 };
 
@@ -53,20 +53,28 @@ pub async fn propose(node: &Node, command: Command) -> Result<Reply, ProposeErro
 pub struct World {
     mysql: Arc<MysqlPort>,
     remote: Arc<SshPort>,
+    hooks: HookPort,
     log: Log,
     live: Live,
 }
 
 impl World {
     /// Bundles the adapters.
-    pub fn new(mysql: Arc<MysqlPort>, remote: Arc<SshPort>, node: Node, live: Live) -> Self {
-        Self { mysql, remote, log: Log { node, live: live.clone() }, live }
+    pub fn new(
+        mysql: Arc<MysqlPort>,
+        remote: Arc<SshPort>,
+        hooks: HookPort,
+        node: Node,
+        live: Live,
+    ) -> Self {
+        Self { mysql, remote, hooks, log: Log { node, live: live.clone() }, live }
     }
 }
 
 impl Ports for World {
     type Mysql = MysqlPort;
     type Remote = SshPort;
+    type Hooks = HookPort;
     type Consensus = Log;
     type Clock = SystemClock;
 
@@ -76,6 +84,10 @@ impl Ports for World {
 
     fn remote(&self) -> &SshPort {
         &self.remote
+    }
+
+    fn hooks(&self) -> &HookPort {
+        &self.hooks
     }
 
     fn consensus(&self) -> &Log {

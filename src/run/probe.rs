@@ -222,6 +222,9 @@ impl Supervisor {
                 Some(trouble) if trouble < TROUBLE_YOUNG => Millis(calm.0 / YOUNG_DOUBT_LOOKS),
                 Some(_) => Millis(calm.0 / DOUBT_LOOKS),
                 None if agreed.attempt.is_some() => Millis(calm.0 / DOUBT_LOOKS),
+                None if self.live.awaits_vouching(agreed, SystemClock.now()) => {
+                    Millis(calm.0 / DOUBT_LOOKS)
+                }
                 None => calm,
             };
             pause_unless(&mut alarm, rest).await;

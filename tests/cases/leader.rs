@@ -1,10 +1,6 @@
 //! The leader dies with the primary, or in the middle of a failover.
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path};
 
 use conclave_lab::{Group, Lab, Signal, Writer};
 use serde_json::Value;
@@ -35,12 +31,9 @@ fn leader_and_primary_killed_together_are_both_replaced() {
 
 /// Waits until a manager's log shows the beginning of a step with this goal.
 fn wait_step(log: &Path, goal: &str) {
-    let until = Instant::now() + SOON;
     let shows = format!("goal=\"{goal}\"");
-    while !fs::read_to_string(log).unwrap_or_default().contains(&shows) {
-        assert!(Instant::now() < until, "the leader never began {goal}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let is_begun = || fs::read_to_string(log).unwrap_or_default().contains(&shows);
+    stand::wait_quickly(goal, is_begun);
 }
 
 /// Kills the leader as soon as its log shows the beginning of a step with this goal.

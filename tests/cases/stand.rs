@@ -111,11 +111,20 @@ pub fn say(group: &Group<'_>, host: &str, args: &[&str]) -> Output {
 }
 
 /// Waits until `is_so`.
-pub fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn wait(what: &str, is_so: impl FnMut() -> bool) {
+    wait_by(what, Duration::from_millis(20), is_so);
+}
+
+/// Waits until `is_so`, which is over again in some milliseconds.
+pub fn wait_quickly(what: &str, is_so: impl FnMut() -> bool) {
+    wait_by(what, Duration::from_millis(1), is_so);
+}
+
+fn wait_by(what: &str, pause: Duration, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + SOON;
     while !is_so() {
         assert!(Instant::now() < until, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(pause);
     }
 }
 

@@ -238,12 +238,11 @@ mod tests {
     }
 
     #[test]
-    fn every_nemesis_that_the_scenario_table_names_is_one() {
-        let names = names();
-        let rows = SAFETY.lines().filter(|line| line.starts_with('|'));
-        let told = rows.filter_map(|row| row.split("jepsen ").nth(1)).flat_map(quoted);
-        let told: BTreeSet<String> = told.collect();
-        assert!(told.is_subset(&names), "{:?}", told.difference(&names));
-        assert_eq!(told.len() + 2, names.len(), "all but mix and kill are rows of the table");
+    fn scenario_table_is_followed_by_the_names_of_all_nemeses_but_the_plainest() {
+        let told = SAFETY.split("Nemeses of the chaos runs").nth(1).expect("a paragraph");
+        let told: BTreeSet<String> = quoted(told.split("\n\n").next().expect("its text")).collect();
+        let mut names = names();
+        assert!(names.remove("mix") && names.remove("kill"));
+        assert_eq!(told, names);
     }
 }

@@ -9,7 +9,7 @@
 mod command;
 mod known_hosts;
 mod session;
-mod turnstile;
+pub(crate) mod turnstile;
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use self::session::{Exit, KeyRing, Login};
 use super::{clock::SystemClock, secrets::Secrets};
+use crate::turnstile::{BUSY, SUPERSEDED, TIMED_OUT, UNUSABLE};
 
 /// Settings of this manager's own for SSH.
 #[derive(Clone, Debug, Default)]
@@ -199,11 +200,9 @@ fn judge(what: &str, exit: Exit) -> Result<String, PortError> {
     let is_login_refused = said.starts_with("sudo:");
     match exit.status {
         Some(0) => Ok(said.to_owned()),
-        Some(turnstile::SUPERSEDED) => Err(PortError::not_done(Trouble::Superseded, why())),
-        Some(turnstile::BUSY | turnstile::UNUSABLE) => {
-            Err(PortError::not_done(Trouble::Answered, why()))
-        }
-        Some(turnstile::TIMED_OUT) => {
+        Some(SUPERSEDED) => Err(PortError::not_done(Trouble::Superseded, why())),
+        Some(BUSY | UNUSABLE) => Err(PortError::not_done(Trouble::Answered, why())),
+        Some(TIMED_OUT) => {
             let why = format!("{}; then its time was over", why());
             Err(PortError::unknown(Trouble::Answered, why))
         }

@@ -5,7 +5,8 @@
 //!   lock the file -> our (epoch, term, sequence) lower than the highest seen? refused
 //!                 -> write ours, fsync -> run the command under `timeout` -> log a line -> unlock
 //! ```
-//! A shell script, so that nothing has to be installed. The lock is held while the command runs:
+//! `conclave turnstile` does it where it is installed (`crate::turnstile`); else this shell script, so
+//! that nothing has to be, over the same files. The lock is held while the command runs:
 //! commands of one cluster follow each other on a host, and a stale one that waits at the lock is
 //! refused once it gets it. What was on its way for long, in a stopped manager or in the buffers of a
 //! cut line, is refused by the host's own clock: nobody newer may have come by to leave a token.
@@ -15,18 +16,7 @@ use std::time::Duration;
 use conclave_core::model::{ClusterName, Token};
 
 use super::command::quote;
-
-/// The turnstile has seen a higher token; the command was not run.
-pub(super) const SUPERSEDED: u32 = 113;
-/// Another command held the turnstile all the time; the command was not run.
-pub(super) const BUSY: u32 = 114;
-/// The turnstile cannot work on this host; the command was not run.
-pub(super) const UNUSABLE: u32 = 115;
-/// timeout(1) ended the command.
-pub(super) const TIMED_OUT: u32 = 124;
-
-/// Lines of the log are dropped from the front beyond this size.
-const LOG_BYTES: u32 = 256 * 1024;
+use crate::turnstile::{BUSY, LOG_BYTES, PROTOCOL, SUPERSEDED, UNUSABLE};
 
 const SCRIPT: &str = r#"
 main() {
@@ -42,6 +32,11 @@ main() {
       echo "turnstile: cannot write to /var/lib/conclave nor to $dir"
       exit "$unusable"
     fi
+  fi
+  if conclave turnstile --protocol "$protocol" --is-ready 2>/dev/null; then
+    exec conclave turnstile --protocol "$protocol" --dir "$dir" --cluster "$cluster" \
+      --token "$epoch:$term:$seq" --what "$what" --limit-cs "$limit_cs" \
+      --start-by-cs "$start_by_cs" --body "$body"
   fi
   file=$dir/turnstile.$cluster
   command -v flock >/dev/null 2>&1 && command -v timeout >/dev/null 2>&1 || {
@@ -117,7 +112,7 @@ main
 /// The script that runs `body` if the turnstile lets `token` through, for at most `limit` and begun
 /// before the host has been up for `start_by_cs` hundredths of a second. It is read to its last line
 /// before anything runs, so a cut connection runs nothing.
-pub(super) fn wrap(
+pub(crate) fn wrap(
     cluster: &ClusterName,
     token: Token,
     what: &str,
@@ -128,7 +123,7 @@ pub(super) fn wrap(
     let limit = limit.as_millis() / 10;
     format!(
         "cluster={}\nepoch={}\nterm={}\nseq={}\nwhat={}\nlimit_cs={limit}\nstart_by_cs={start_by_cs}\nlog_bytes={LOG_BYTES}\n\
-         superseded={SUPERSEDED}\nbusy={BUSY}\nunusable={UNUSABLE}\nbody={}\n{SCRIPT}",
+         protocol={PROTOCOL}\nsuperseded={SUPERSEDED}\nbusy={BUSY}\nunusable={UNUSABLE}\nbody={}\n{SCRIPT}",
         quote(&cluster.0),
         token.epoch,
         token.term,
@@ -137,7 +132,3 @@ pub(super) fn wrap(
         quote(body),
     )
 }
-
-#[cfg(test)]
-#[path = "turnstile_tests.rs"]
-mod tests;

@@ -88,7 +88,7 @@ fn ago(us: u64) -> String {
 }
 
 /// Milliseconds since 1970 as date and time in UTC.
-fn utc(wall_ms: u64) -> String {
+pub(crate) fn utc(wall_ms: u64) -> String {
     let seconds = wall_ms / 1000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // Days since 0000-03-01, so that a leap day ends a year. Source: the proleptic Gregorian

@@ -56,7 +56,7 @@ fn times(report: &ReportDocument) -> String {
         span(report.detected_us),
         span(report.verdict_us)
     );
-    if let Some(us) = report.writable_at_us {
+    if let Some(us) = report.published_at_us {
         let total = report.detected_us.saturating_add(us);
         out += &format!(", {} more until writes were possible: {} in all", span(us), span(total));
     }

@@ -40,17 +40,27 @@ pub struct DryRun {
 pub fn list(view: &View, name: &ClusterName) -> Vec<Forecast> {
     let Some((cluster, seen)) = view.cluster(name) else { return Vec::new() };
     let Some(primary) = cluster.primary() else { return Vec::new() };
-    let faults = [
-        (Fault::Process, format!("the process of {primary} dies")),
-        (Fault::Host, format!("the host of {primary} is lost")),
-    ];
-    let outlook = |(fault, text): (Fault, String)| {
+    let to = rank(view, name, None).and_then(|field| field.best);
+    let outlook = |fault: String, against: Vec<Refusal>| {
         let mut refusals = gate::standing(view, cluster, seen);
-        refusals.extend(gate::feasible(view, cluster, seen, fault, None));
-        let to = rank(view, name, None).and_then(|field| field.best);
-        Forecast { fault: text, to: to.filter(|_| refusals.is_empty()), refusals }
+        refusals.extend(against);
+        Forecast { fault, to: to.clone().filter(|_| refusals.is_empty()), refusals }
     };
-    faults.into_iter().map(outlook).collect()
+    let feasible = |fault| gate::feasible(view, cluster, seen, fault, None);
+    let process = feasible(Fault::Process);
+    // What stands against the lesser fault is not said twice.
+    let leader = match process.is_empty() {
+        true => feasible(Fault::ProcessAndLeader)
+            .into_iter()
+            .chain(gate::leaderless(view, seen))
+            .collect(),
+        false => process.clone(),
+    };
+    vec![
+        outlook(format!("the process of {primary} dies"), process),
+        outlook(format!("the process of {primary} and the leader die"), leader),
+        outlook(format!("the host of {primary} is lost"), feasible(Fault::Host)),
+    ]
 }
 
 /// The field of candidates by what the servers have received so far.

@@ -19,7 +19,12 @@ pub enum Fault {
     Process,
     /// Its host is gone.
     Host,
+    /// Its mysqld is gone, and so is the leading manager: what that one alone knows is lost.
+    ProcessAndLeader,
 }
+
+/// Ballots are younger than this while all is well and their managers answer.
+const CALM_BALLOT: Micros = Micros(5_000_000);
 
 /// How long the ballots of all managers are waited for before an operator's word stands in.
 pub const PATIENCE: Micros = Micros(1_500_000);
@@ -160,7 +165,10 @@ pub fn feasible(
         .filter_map(|name| Some((name.clone(), seen.facts(name, view.now, FRESH)?.received())))
         .collect();
     match cluster.definition.mode {
-        Mode::Quorum => out.extend(coverage_refusals(cluster, seen, &reached, &received)),
+        Mode::Quorum => {
+            let vouched = vouched(view, cluster, seen, fault);
+            out.extend(coverage_refusals(cluster, seen, &reached, &received, &vouched));
+        }
         Mode::Fenced => out.extend(fence_refusal(cluster, seen, fault, wish)),
         Mode::BestEffort => {}
     }
@@ -192,11 +200,45 @@ pub fn feasible(
     out
 }
 
+/// The ackers that somebody vouches for: this leader, and managers by their ballots; after the loss
+/// of the leader, those managers alone, by ballots as old as they are while all is well.
+fn vouched(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    fault: Fault,
+) -> BTreeSet<ServerName> {
+    let (own, limit) = match fault {
+        Fault::Process | Fault::Host => {
+            (seen.vouched.clone(), cluster.definition.policy.ballot_age_ms.into())
+        }
+        Fault::ProcessAndLeader => (BTreeSet::new(), CALM_BALLOT),
+    };
+    let tally = seen.tally.clone().map(|mut tally| {
+        tally.ballots.retain(|manager, _| *manager != view.me);
+        tally
+    });
+    let others = tally.iter().flat_map(|tally| tally.vouched(limit)).cloned();
+    own.into_iter().chain(others).collect()
+}
+
+/// Whether the managers that answered lately could decide without the leader.
+pub fn leaderless(view: &View, seen: &ClusterView) -> Option<Refusal> {
+    let answers = seen.tally.iter().flat_map(|tally| &tally.ballots);
+    let others = answers.filter(|(manager, counted)| {
+        **manager != view.me && view.voters.contains(manager) && counted.age <= CALM_BALLOT
+    });
+    let (left, voters) = (others.count(), view.voters.len());
+    let needed = voters / 2 + 1;
+    (left < needed).then_some(Refusal::NoMajority { left, needed, voters })
+}
+
 fn coverage_refusals(
     cluster: &ClusterState,
     seen: &ClusterView,
     reached: &BTreeSet<ServerName>,
     received: &BTreeMap<ServerName, GtidSet>,
+    vouched: &BTreeSet<ServerName>,
 ) -> Vec<Refusal> {
     let told = seen.tally.as_ref().is_some_and(Tally::is_unarmed);
     let told =
@@ -205,10 +247,7 @@ fn coverage_refusals(
         return vec![Refusal::Requirement { server: regime.primary.clone(), what }];
     }
     let union = received.values().fold(GtidSet::empty(), |sum, set| sum.union(set));
-    let mut vouched = seen.vouched.clone();
-    let limit = Micros::from(cluster.definition.policy.ballot_age_ms);
-    vouched.extend(seen.tally.iter().flat_map(|tally| tally.vouched(limit)).cloned());
-    let intact: BTreeSet<ServerName> = reached.intersection(&vouched).cloned().collect();
+    let intact: BTreeSet<ServerName> = reached.intersection(vouched).cloned().collect();
     let uncovered = cluster.regimes.iter().find(|regime| {
         !coverage::is_revoked(regime, reached) || !coverage::is_covered(regime, &intact, &union)
     });
@@ -233,11 +272,13 @@ fn fence_refusal(
     let primary = cluster.primary()?;
     let has_ssh = cluster.definition.server(primary).is_some_and(|server| server.ssh.is_some());
     let why = match (fault, has_ssh) {
-        (Fault::Process, true) => match seen.logins.get(primary) {
+        (Fault::Process | Fault::ProcessAndLeader, true) => match seen.logins.get(primary) {
             Some(Err(why)) => why,
             Some(Ok(())) | None => return None,
         },
-        (Fault::Process, false) => "the definition names no ssh login for it",
+        (Fault::Process | Fault::ProcessAndLeader, false) => {
+            "the definition names no ssh login for it"
+        }
         (Fault::Host, _) => "a host that does not answer cannot be seen dead over ssh",
     };
     Some(Refusal::NoFence { server: primary.clone(), why: why.into() })

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     model::{
-        Attempt, Cause, Election, GtidSet, Micros, Mode, Mono, Outcome, Receiver, ServerName,
-        Stage, StepEvidence, StepKind, StepRecord, Term, Token,
+        Attempt, Cause, Election, GtidSet, HookEvent, Micros, Mode, Mono, Outcome, Receiver,
+        ServerName, Stage, StepEvidence, StepKind, StepRecord, Term, Token,
     },
     state::{ClusterState, Command},
 };
@@ -81,6 +81,7 @@ impl Case<'_> {
         };
         let fence = self.fence(&fences().collect::<Vec<_>>());
         let mut moves: Vec<Move> = fences().filter_map(|step| self.run(step)).collect();
+        moves.extend(self.call(HookEvent::Opened));
         if !is_fence_first || fence.is_enough {
             moves.extend(stops().filter_map(|step| self.run(step)));
         }
@@ -89,7 +90,9 @@ impl Case<'_> {
         // and is waited for before the candidate is opened; before the election, too, if the
         // primary answers again: then the fence decides whether to go on or to give up.
         let may_elect = fence.is_enough || !is_fence_first && confirmation != Confirmation::Alive;
-        if let Some(election) = self.elected(may_elect && is_settled) {
+        if let Some(election) =
+            self.elected(may_elect && is_settled && self.missed_call().is_none())
+        {
             let steps = stage::recover(&election, &self.applied_by(&election.candidate));
             return vec![self.propose(Command::Elect {
                 cluster: self.attempt.cluster().clone(),
@@ -102,10 +105,34 @@ impl Case<'_> {
         if fence.is_hopeless {
             return vec![self.give_up("no fence of the old primary could be proved".into())];
         }
+        if let Some(step) = self.missed_call().filter(|step| is_called_out(step)) {
+            return vec![self.give_up(format!("{} failed, and is required", hook_name(step)))];
+        }
         if self.is_stuck() {
             return vec![self.give_up(self.why_not_elected())];
         }
         moves
+    }
+
+    /// Orders to call the scripts of that moment that have not ended for good.
+    fn call(&self, event: HookEvent) -> impl Iterator<Item = Move> {
+        let calls = self.calls(event).filter(|step| !is_called_out(step));
+        calls.filter_map(|step| self.run(step))
+    }
+
+    /// A required script that has to end well before anything is decided, and has not.
+    fn missed_call(&self) -> Option<&StepRecord> {
+        let is_required = |step: &&StepRecord| step.goal.hook().is_some_and(|call| call.required);
+        self.calls(HookEvent::Opened).filter(is_required).find(|step| step.met().is_none())
+    }
+
+    fn calls(&self, event: HookEvent) -> impl Iterator<Item = &StepRecord> {
+        self.steps(move |goal| goal.hook().is_some_and(|call| call.event == event))
+    }
+
+    /// Every script of these moments ended, well or for good.
+    fn is_told(&self, events: &[HookEvent]) -> bool {
+        events.iter().flat_map(|event| self.calls(*event)).all(is_called_out)
     }
 
     /// The election, if the freeze is complete and somebody is eligible.
@@ -178,6 +205,9 @@ impl Case<'_> {
             true => "no receiver was".to_owned(),
             false => format!("only the receiver(s) of {} were", names.join(", ")),
         };
+        if let Some(step) = self.missed_call() {
+            return format!("{} did not end, and is required", hook_name(step));
+        }
         match self.is_covered() {
             true => "no frozen server is eligible, or too few could acknowledge its writes".into(),
             false => format!("{stopped} read back as stopped: that is no coverage"),
@@ -239,7 +269,7 @@ impl Case<'_> {
         let applied = applies.find_map(|step| step.met().filter(|_| step.target == *server));
         match applied.or_else(|| self.attempt.frozen().remove(server)) {
             Some(StepEvidence::Server { executed, .. }) => executed.clone(),
-            Some(StepEvidence::Host { .. }) | None => GtidSet::empty(),
+            Some(StepEvidence::Host { .. } | StepEvidence::Hook { .. }) | None => GtidSet::empty(),
         }
     }
 
@@ -303,7 +333,9 @@ impl Case<'_> {
 
     fn repoint(&self, election: &Election) -> Vec<Move> {
         let followers = || self.steps(|goal| matches!(goal, StepKind::Follow { .. }));
-        if followers().all(|step| step.met().is_some() || step.has_failed()) {
+        let is_settled = followers().all(|step| step.met().is_some() || step.has_failed())
+            && self.is_told(&[HookEvent::Opened, HookEvent::Published]);
+        if is_settled && self.is_told(&[HookEvent::Finished]) {
             let behind = followers().filter(|step| step.met().is_none());
             let mut left_behind: BTreeSet<_> = behind.map(|step| step.target.clone()).collect();
             let others = self.cluster.definition.servers.iter().map(|server| &server.name);
@@ -314,7 +346,11 @@ impl Case<'_> {
             return vec![self.close(Outcome::Promoted { left_behind })];
         }
         let fences = self.steps(|goal| matches!(goal, StepKind::Fence { .. }));
-        followers().chain(fences).filter_map(|step| self.run(step)).collect()
+        let mut moves: Vec<Move> =
+            followers().chain(fences).filter_map(|step| self.run(step)).collect();
+        moves.extend(self.call(HookEvent::Opened).chain(self.call(HookEvent::Published)));
+        moves.extend(self.call(HookEvent::Finished).filter(|_| is_settled));
+        moves
     }
 
     fn undo(&self) -> Vec<Move> {
@@ -326,6 +362,11 @@ impl Case<'_> {
         }
         if let Some(step) = wakes().find(|step| !is_over(step)) {
             return self.run(step).into_iter().collect();
+        }
+        // A script that was called when it was opened is heard out, so that its end is on record.
+        let is_running = |step: &StepRecord| self.seen.running.contains_key(&step.id);
+        if !self.is_told(&[HookEvent::Undone]) || self.calls(HookEvent::Opened).any(is_running) {
+            return self.call(HookEvent::Undone).collect();
         }
         let unmet = resumes().chain(wakes()).filter(|step| step.met().is_none());
         let unfinished = unmet.map(|step| format!("{} on {}", step.goal.code(), step.target));
@@ -390,8 +431,8 @@ impl Case<'_> {
         self.propose(Command::Undo {
             cluster: self.attempt.cluster().clone(),
             epoch: self.attempt.epoch(),
+            steps: stage::undo(self.cluster, self.attempt, &why),
             why,
-            steps: stage::undo(self.cluster, self.attempt),
             at_us: self.at(),
         })
     }
@@ -454,6 +495,20 @@ struct Fence {
     is_hopeless: bool,
 }
 
+/// A script's call ended well, or as often as it is tried.
+fn is_called_out(step: &StepRecord) -> bool {
+    let tries = match step.goal.hook().is_some_and(|call| call.required) {
+        true => TRIES,
+        false => 1,
+    };
+    step.met().is_some() || failures(step) >= tries
+}
+
+fn hook_name(step: &StepRecord) -> String {
+    let call = step.goal.hook();
+    call.map_or_else(String::new, |call| format!("hook {} on {}", call.name, call.event.as_str()))
+}
+
 /// Failed runs at the end of a step's record, whether or not another one is under way.
 fn failures(step: &StepRecord) -> usize {
     let failed = |run: &&crate::model::StepRun| {
@@ -503,7 +558,10 @@ fn step_order(
         others: others.collect(),
         primary: cluster.primary().cloned(),
         revoked: revoked.map(|regime| regime.primary.clone()).collect(),
-        deadline: cluster.definition.policy.step_deadline_ms.into(),
+        deadline: match step.goal.hook() {
+            Some(call) => call.deadline_ms.into(),
+            None => cluster.definition.policy.step_deadline_ms.into(),
+        },
         opened_at: seen.opened_at,
         is_chore: cluster.chores.get(&step.target).is_some_and(|chore| chore.id == step.id),
     };

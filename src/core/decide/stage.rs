@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{candidate::Field, gate, view::ClusterView};
 use crate::{
     model::{
-        Attempt, Election, GtidSet, LinkOptions, Mode, Regime, ServerName, StepEvidence, StepKind,
+        Attempt, Election, GtidSet, HookCall, HookDefinition, HookEvent, LinkOptions, Mode, Regime,
+        ServerName, StepEvidence, StepKind,
     },
     state::{ClusterState, Planned, Standing},
 };
@@ -25,7 +26,30 @@ pub fn freeze(cluster: &ClusterState) -> Vec<Planned> {
         .map(|regime| &regime.primary)
         .filter(|name| cluster.definition.server(name).is_some_and(|server| server.ssh.is_some()));
     let fences = reachable.map(|name| planned(name, StepKind::Fence { vips: cluster.vips() }));
-    stops.chain(fences).collect()
+    let primary = cluster.primary();
+    let calls = primary.map(|old| hooks(cluster, HookEvent::Opened, old, None, ""));
+    stops.chain(fences).chain(calls.into_iter().flatten()).collect()
+}
+
+/// The scripts that are called at that moment, of the server that then matters most.
+fn hooks(
+    cluster: &ClusterState,
+    event: HookEvent,
+    old: &ServerName,
+    new: Option<&ServerName>,
+    note: &str,
+) -> Vec<Planned> {
+    let called = cluster.definition.hooks.iter().filter(|hook| hook.on.contains(&event));
+    let call = |hook: &HookDefinition| HookCall {
+        name: hook.name.clone(),
+        event,
+        deadline_ms: hook.deadline_ms,
+        required: hook.required,
+        old: old.clone(),
+        new: new.cloned(),
+        note: note.to_owned(),
+    };
+    called.map(|hook| planned(new.unwrap_or(old), StepKind::Hook { call: call(hook) })).collect()
 }
 
 /// The choice among the frozen servers; `None`: nobody is eligible.
@@ -78,7 +102,7 @@ pub fn received(attempt: &Attempt) -> BTreeMap<ServerName, GtidSet> {
     frozen
         .filter_map(|(name, evidence)| match evidence {
             StepEvidence::Server { received, .. } => Some((name, received.clone())),
-            StepEvidence::Host { .. } => None,
+            StepEvidence::Host { .. } | StepEvidence::Hook { .. } => None,
         })
         .collect()
 }
@@ -128,11 +152,18 @@ pub fn repoint(cluster: &ClusterState, view: &ClusterView, election: &Election) 
     };
     let rest = election.recruits.iter().filter(|name| is_member(name));
     let rest = rest.filter(|name| **name != election.candidate && !election.ackers.contains(*name));
-    rest.map(|name| planned(name, follow(cluster, view, &election.candidate, false))).collect()
+    let follows = rest.map(|name| planned(name, follow(cluster, view, &election.candidate, false)));
+    let old = cluster.attempt.as_ref().map(|attempt| &attempt.old_primary).or(cluster.primary());
+    let calls = old.into_iter().flat_map(|old| {
+        let events = [HookEvent::Published, HookEvent::Finished];
+        events.map(|event| hooks(cluster, event, old, Some(&election.candidate), ""))
+    });
+    follows.chain(calls.flatten()).collect()
 }
 
-/// Undo: every receiver that may have been stopped runs again, then whoever waits is woken.
-pub fn undo(cluster: &ClusterState, attempt: &Attempt) -> Vec<Planned> {
+/// Undo: every receiver that may have been stopped runs again, then whoever waits is woken, then
+/// scripts are told `why`.
+pub fn undo(cluster: &ClusterState, attempt: &Attempt, why: &str) -> Vec<Planned> {
     let stopped = attempt
         .steps
         .iter()
@@ -141,7 +172,8 @@ pub fn undo(cluster: &ClusterState, attempt: &Attempt) -> Vec<Planned> {
     let waits = |regime: &&Regime| regime.acks > 0;
     let primary = cluster.regimes.last().filter(waits);
     let wake = primary.map(|regime| planned(&regime.primary, StepKind::Wake));
-    resumes.chain(wake).collect()
+    let calls = hooks(cluster, HookEvent::Undone, &attempt.old_primary, None, why);
+    resumes.chain(wake).chain(calls).collect()
 }
 
 /// The goal of replicating from `source`. Options are those of any link seen in the cluster, so

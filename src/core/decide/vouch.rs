@@ -107,6 +107,21 @@ impl Vouches {
         looks.filter(is_same).map(|look| look.server.clone()).collect()
     }
 
+    /// Whether an acker of this regime acknowledges by its last look and is not vouched for yet: then
+    /// it is worth looking again soon.
+    pub fn is_awaited<'a>(
+        &self,
+        regime: &Regime,
+        looks: impl Iterator<Item = &'a Observation> + Clone,
+    ) -> bool {
+        let standing = self.standing(looks.clone());
+        let mut ackers = looks.filter(|look| regime.ackers.contains(&look.server));
+        let acknowledges =
+            |look: &Observation| look.seen.as_ref().is_ok_and(|facts| self.acknowledges(facts));
+        self.unarmed().is_none()
+            && ackers.any(|look| acknowledges(look) && !standing.contains(&look.server))
+    }
+
     /// It is connected to this very primary and acknowledges.
     fn acknowledges(&self, facts: &ServerFacts) -> bool {
         let is_on = facts.replica.as_ref().is_some_and(|replica| {
@@ -191,6 +206,21 @@ mod tests {
         assert_eq!(vouched(&[level[0].clone(), level[1].clone(), less]), names(&[]));
         let more = at(14, 2, acker(2, 11));
         assert_eq!(vouched(&[level[0].clone(), level[1].clone(), more]), names(&[2]));
+    }
+
+    #[test]
+    fn acker_that_acknowledges_and_was_not_yet_seen_level_is_awaited() {
+        let awaited = |looks: &[Observation]| {
+            let mut vouches = Vouches::default();
+            looks.iter().for_each(|look| vouches.record(&regime(), look));
+            vouches.is_awaited(&regime(), looks.iter())
+        };
+        assert!(awaited(&[at(10, 1, primary(9)), at(11, 2, acker(2, 8))]));
+        assert!(!awaited(&[at(10, 1, primary(9)), at(11, 2, acker(2, 9))]));
+        assert!(!awaited(&[at(10, 1, primary(9)), at(11, 2, replica_facts(2, 3, run(1, 8)))]));
+        let mut loose = primary(9);
+        loose.semi_sync.as_mut().unwrap().source_enabled = false;
+        assert!(!awaited(&[at(10, 1, loose), at(11, 2, acker(2, 8))]));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterName, Millis, ServerName};
+use super::{ClusterName, HookDefinition, HookEvent, Millis, ServerName};
 
 /// The promise a cluster is run under; chosen by the operator, never by default (SAFETY section 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,6 +205,9 @@ pub struct ClusterDefinition {
     pub writer: Option<Vip>,
     /// Addresses for reading; each stands on a healthy replica where there is one.
     pub readers: Vec<Vip>,
+    /// Scripts that are called during attempts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookDefinition>,
     /// Thresholds.
     pub policy: Policy,
 }
@@ -231,6 +234,7 @@ impl ClusterDefinition {
         let mut out = Vec::new();
         self.mistakes_of_names(&mut out);
         self.mistakes_of_numbers(&mut out);
+        self.mistakes_of_hooks(&mut out);
         out
     }
 
@@ -323,6 +327,41 @@ impl ClusterDefinition {
         for (name, found, least, most) in ranges {
             if !(least..=most).contains(&found) {
                 out.push(format!("policy {name} = {found}: wanted {least} to {most}"));
+            }
+        }
+    }
+}
+
+impl ClusterDefinition {
+    fn mistakes_of_hooks(&self, out: &mut Vec<String>) {
+        let budget = self.policy.progress_budget_ms;
+        let mut names = BTreeSet::new();
+        for hook in &self.hooks {
+            let name = &hook.name;
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+            if name.starts_with('.') || !(1..=48).contains(&name.len()) || !name.chars().all(plain)
+            {
+                out.push(format!(
+                    "hook {name:?}: wanted a file name, 1 to 48 of letters, digits, '_', '-', '.'"
+                ));
+            }
+            if !names.insert(name) {
+                out.push(format!("hook {name} is defined twice"));
+            }
+            if hook.on.is_empty() {
+                out.push(format!("hook {name}: on names no moment, so it is never called"));
+            }
+            if !(100..=600_000).contains(&hook.deadline_ms.0) {
+                let found = hook.deadline_ms.0;
+                out.push(format!("hook {name}: deadline_ms = {found}: wanted 100 to 600000"));
+            }
+            let is_awaited = hook.required && hook.on.contains(&HookEvent::Opened);
+            if is_awaited && hook.deadline_ms >= budget {
+                out.push(format!(
+                    "hook {name}: a required hook on opened needs a deadline_ms below policy \
+                     progress_budget_ms = {}, or every attempt is undone while it runs",
+                    budget.0
+                ));
             }
         }
     }

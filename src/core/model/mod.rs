@@ -4,6 +4,7 @@ pub mod ballot;
 pub mod definition;
 pub mod facts;
 pub mod gtid;
+pub mod hook;
 pub mod id;
 pub mod reason;
 pub mod record;
@@ -20,6 +21,7 @@ pub use facts::{
     Applier, LinkOptions, Observation, Observed, Receiver, ReplicaFacts, SemiSync, ServerFacts,
 };
 pub use gtid::GtidSet;
+pub use hook::{HookCall, HookDefinition, HookEvent};
 pub use id::{ClusterName, Epoch, FailoverId, ManagerId, Nonce, ServerName, StepId, Term, Token};
 pub use reason::{Problem, Refusal, Rejection};
 pub use record::{

@@ -20,6 +20,8 @@ pub enum Refusal {
     RetryPause { left_ms: u64 },
     /// A majority did not say Down.
     NotDown { down: usize, needed: usize, voters: usize },
+    /// Too few managers would be left to decide anything.
+    NoMajority { left: usize, needed: usize, voters: usize },
     /// A replica still hears the primary: it is unreachable for us, not dead.
     StillHeard { by: Vec<ServerName> },
     /// No replica could be asked whether it hears the primary.
@@ -62,6 +64,7 @@ impl Refusal {
             Refusal::LastFailoverInterval { .. } => "gate.last_failover_interval",
             Refusal::RetryPause { .. } => "gate.retry_pause",
             Refusal::NotDown { .. } => "gate.not_down",
+            Refusal::NoMajority { .. } => "gate.no_majority",
             Refusal::StillHeard { .. } => "gate.still_heard",
             Refusal::NoReplicaReached => "gate.no_replica_reached",
             Refusal::NoCoverage { .. } => "gate.no_coverage",
@@ -93,6 +96,9 @@ impl Refusal {
             }
             Refusal::NotDown { down, needed, voters } => {
                 format!("{down} of {voters} managers say the primary is down, {needed} are needed")
+            }
+            Refusal::NoMajority { left, needed, voters } => {
+                format!("{left} of {voters} managers would be left, {needed} are needed to decide")
             }
             Refusal::StillHeard { by } => format!(
                 "the primary is unreachable for us, but {} still {} it: not dead",
@@ -154,6 +160,7 @@ impl Refusal {
             | Refusal::AttemptOpen { .. }
             | Refusal::LastFailoverInterval { .. }
             | Refusal::NotDown { .. }
+            | Refusal::NoMajority { .. }
             | Refusal::StillHeard { .. }
             | Refusal::NoReplicaReached
             | Refusal::NoCoverage { .. }
@@ -179,6 +186,9 @@ impl Refusal {
             Refusal::RetryPause { .. } | Refusal::LeaderStalled { .. } => "",
             Refusal::NotDown { .. } => {
                 "none while the primary is well; if it is not, see in conclave status who is silent"
+            }
+            Refusal::NoMajority { .. } => {
+                "bring the missing managers back: conclave status names them"
             }
             Refusal::StillHeard { .. } => "repair the managers' route to the primary",
             Refusal::NoReplicaReached => "repair the managers' route to the replicas",

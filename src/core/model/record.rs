@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, Epoch, FailoverId, GtidSet, LinkOptions, Micros, Mode, ServerName, StepId, Tally,
-    Term, Vip,
+    ClusterName, Epoch, FailoverId, GtidSet, HookCall, HookEvent, LinkOptions, Micros, Mode,
+    ServerName, StepId, Tally, Term, Vip,
 };
 
 /// A server that may acknowledge writes as primary, and what it takes to revoke that.
@@ -149,6 +149,11 @@ pub enum StepKind {
     Wake,
     /// No application can write here: clients cut, then semi-sync source off, then read-only.
     MakeReadOnly,
+    /// A script of the operators' own was called and ended well, on the leader's host.
+    Hook {
+        /// The call.
+        call: HookCall,
+    },
 }
 
 impl StepKind {
@@ -167,6 +172,7 @@ impl StepKind {
             StepKind::ResumeReceiver => "resume_receiver",
             StepKind::Wake => "wake",
             StepKind::MakeReadOnly => "make_read_only",
+            StepKind::Hook { .. } => "hook",
         }
     }
 
@@ -182,7 +188,27 @@ impl StepKind {
             | StepKind::OpenForWrites { .. }
             | StepKind::ResumeReceiver
             | StepKind::Wake
-            | StepKind::MakeReadOnly => false,
+            | StepKind::MakeReadOnly
+            | StepKind::Hook { .. } => false,
+        }
+    }
+
+    /// The call, if it is one of a script.
+    pub fn hook(&self) -> Option<&HookCall> {
+        match self {
+            StepKind::Hook { call } => Some(call),
+            StepKind::StopReceiver
+            | StepKind::Fence { .. }
+            | StepKind::CatchUp { .. }
+            | StepKind::Apply { .. }
+            | StepKind::Detach
+            | StepKind::Follow { .. }
+            | StepKind::OpenForWrites { .. }
+            | StepKind::TakeVip { .. }
+            | StepKind::DropVips { .. }
+            | StepKind::ResumeReceiver
+            | StepKind::Wake
+            | StepKind::MakeReadOnly => None,
         }
     }
 }
@@ -205,6 +231,11 @@ pub enum StepEvidence {
     },
     /// The last lines of what the command on the host printed; bounded.
     Host {
+        /// The text.
+        text: String,
+    },
+    /// A script ended with exit status 0. The last lines of what it printed; bounded.
+    Hook {
         /// The text.
         text: String,
     },
@@ -399,6 +430,13 @@ impl Stage {
                 matches!(self, Stage::Promote { .. } | Stage::Repoint { .. })
             }
             StepKind::ResumeReceiver | StepKind::Wake => !is_forward,
+            StepKind::Hook { call } => match call.event {
+                HookEvent::Opened => is_forward,
+                HookEvent::Published | HookEvent::Finished => {
+                    matches!(self, Stage::Repoint { .. })
+                }
+                HookEvent::Undone => !is_forward,
+            },
             StepKind::DropVips { .. } | StepKind::MakeReadOnly => false,
         }
     }

@@ -15,6 +15,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::LastFailoverInterval { left_s: 60, minutes: 10 },
         Refusal::RetryPause { left_ms: 100 },
         Refusal::NotDown { down: 1, needed: 2, voters: 3 },
+        Refusal::NoMajority { left: 1, needed: 2, voters: 3 },
         Refusal::StillHeard { by: vec![server.clone()] },
         Refusal::NoReplicaReached,
         Refusal::NoCoverage {

@@ -3,6 +3,7 @@
 //! ```text
 //!   step::run ---- Mysql / Session ----> a database server, over one locked connection
 //!        |-------- Remote -------------> its host, through the turnstile
+//!        |-------- Hooks --------------> the operators' scripts, on this manager's host
 //!        |-------- Consensus ----------> the Raft log
 //!        `-------- Clock
 //! ```
@@ -15,7 +16,8 @@ use thiserror::Error;
 
 use crate::{
     model::{
-        ClusterName, LinkOptions, Micros, Mono, Rejection, ServerDefinition, StepId, Token, Vip,
+        ClusterName, HookCall, LinkOptions, Micros, Mono, Rejection, ServerDefinition, StepId,
+        Token, Vip,
     },
     state::{Command, Reply},
 };
@@ -154,6 +156,39 @@ pub enum RemoteCommand {
     },
 }
 
+/// What a script of the operators' own is told, and how long it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookOrder {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The call.
+    pub call: HookCall,
+    /// The same whenever this call is made again: after a failure, or after the leader was lost.
+    pub step: StepId,
+    /// How often it was begun before.
+    pub repeats: usize,
+    /// What a turnstile of the script's own may compare.
+    pub token: Token,
+    /// The server that is replaced; `None`: it is no longer defined.
+    pub old: Option<ServerDefinition>,
+    /// The server that replaces it.
+    pub new: Option<ServerDefinition>,
+}
+
+/// Scripts of the operators' own, on this manager's host.
+pub trait Hooks: Send + Sync {
+    /// Calls a script, hears it out and returns the last lines it printed.
+    ///
+    /// # Errors
+    /// `Local` if it cannot be run here; `Answered` if it failed; `Silent`, with an unknown effect,
+    /// if it was killed at the deadline.
+    fn call(
+        &self,
+        order: &HookOrder,
+        deadline: Mono,
+    ) -> impl Future<Output = Result<String, PortError>> + Send;
+}
+
 /// MySQL servers.
 pub trait Mysql: Send + Sync {
     /// A dedicated connection that holds the cluster's named lock on one server.
@@ -261,6 +296,8 @@ pub trait Ports: Send + Sync {
     type Mysql: Mysql;
     /// Database hosts.
     type Remote: Remote;
+    /// Scripts.
+    type Hooks: Hooks;
     /// The Raft log.
     type Consensus: Consensus;
     /// The clock.
@@ -270,6 +307,8 @@ pub trait Ports: Send + Sync {
     fn mysql(&self) -> &Self::Mysql;
     /// Database hosts.
     fn remote(&self) -> &Self::Remote;
+    /// Scripts.
+    fn hooks(&self) -> &Self::Hooks;
     /// The Raft log.
     fn consensus(&self) -> &Self::Consensus;
     /// The clock.

@@ -335,7 +335,7 @@ impl ClusterState {
         let is_met = outcome.evidence().is_some();
         let received = match outcome.evidence() {
             Some(StepEvidence::Server { received, .. }) => received.clone(),
-            Some(StepEvidence::Host { .. }) | None => GtidSet::empty(),
+            Some(StepEvidence::Host { .. } | StepEvidence::Hook { .. }) | None => GtidSet::empty(),
         };
         run.outcome = Some(outcome);
         run.took_us = took_us;
@@ -651,7 +651,8 @@ impl Member {
             | StepKind::TakeVip { .. }
             | StepKind::ResumeReceiver
             | StepKind::Wake
-            | StepKind::MakeReadOnly => {}
+            | StepKind::MakeReadOnly
+            | StepKind::Hook { .. } => {}
         }
     }
 }

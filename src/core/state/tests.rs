@@ -472,7 +472,7 @@ fn late_stop_of_a_receiver_is_refused_once_the_attempt_is_being_undone() {
     group.open();
     let stops = group.steps("stop_receiver");
     assert_eq!(group.begin(stops[0]), Reply::Ok);
-    let steps = crate::decide::stage::undo(group.cluster(), group.attempt());
+    let steps = crate::decide::stage::undo(group.cluster(), group.attempt(), "");
     assert_eq!(group.apply(undo(steps)), opened(1));
     let reply = refuse(&mut group, Command::BeginStep { cluster: app1(), step: stops[1] });
     let why = "app1-1 is in stage undo: this step has its place in another stage";
@@ -563,7 +563,7 @@ fn undo_is_for_attempts_before_entry_nine_and_once() {
 fn undo_that_forgets_a_receiver_which_was_stopped_meanwhile_is_refused() {
     let mut group = Group::adopted();
     group.open();
-    let planned = crate::decide::stage::undo(group.cluster(), group.attempt());
+    let planned = crate::decide::stage::undo(group.cluster(), group.attempt(), "");
     group.meet("stop_receiver", &run(1, 9));
     let reply = refuse(&mut group, undo(planned));
     assert_eq!(reply, wrong_stage("the receiver of db2 may be stopped and is not resumed"));
@@ -583,7 +583,7 @@ fn receiver_that_was_found_stopped_need_not_be_resumed() {
         group.begin(step);
         group.end(step, StepOutcome::FoundDone { evidence: evidence.clone() });
     }
-    let planned = crate::decide::stage::undo(group.cluster(), group.attempt());
+    let planned = crate::decide::stage::undo(group.cluster(), group.attempt(), "");
     assert_eq!(planned, [Planned { target: name(1), goal: StepKind::Wake }]);
     assert_eq!(group.apply(undo(planned)), opened(1));
 }

@@ -42,7 +42,8 @@ pub fn witnesses(goal: &StepKind) -> Vec<ServerName> {
         | StepKind::DropVips { .. }
         | StepKind::ResumeReceiver
         | StepKind::Wake
-        | StepKind::MakeReadOnly => Vec::new(),
+        | StepKind::MakeReadOnly
+        | StepKind::Hook { .. } => Vec::new(),
     }
 }
 
@@ -72,6 +73,7 @@ pub fn next(
         StepKind::Fence { .. } | StepKind::TakeVip { .. } | StepKind::DropVips { .. } => {
             Next::Impossible("it acts on the host, not on the server".into())
         }
+        StepKind::Hook { .. } => Next::Impossible("it is a script's, not the server's".into()),
     }
 }
 

@@ -14,10 +14,10 @@ use goal::Next;
 
 use crate::{
     decide::StepOrder,
-    model::{Micros, Mono, ServerFacts, ServerName, StepEvidence, StepKind, StepOutcome},
+    model::{HookCall, Micros, Mono, ServerFacts, ServerName, StepEvidence, StepKind, StepOutcome},
     ports::{
-        Certainty, Clock, Consensus, Mysql, PortError, Ports, ProposeError, Remote, RemoteCommand,
-        Session,
+        Certainty, Clock, Consensus, HookOrder, Hooks, Mysql, PortError, Ports, ProposeError,
+        Remote, RemoteCommand, Session,
     },
     state::Command,
 };
@@ -58,6 +58,9 @@ pub async fn run<P: Ports>(ports: &P, order: &StepOrder) -> End {
     let began = ports.clock().now();
     if order.record.goal.is_remote() {
         return run_remote(ports, order, began).await;
+    }
+    if let Some(call) = order.record.goal.hook() {
+        return run_hook(ports, order, call, began).await;
     }
     let deadline = began.plus(LOCK);
     let session = ports.mysql().lock(&order.place, order.token, deadline).await;
@@ -227,6 +230,35 @@ async fn run_remote<P: Ports>(ports: &P, order: &StepOrder, began: Mono) -> End 
     end(ports, order, began, outcome.unwrap_or_else(done)).await
 }
 
+/// Scripts act by their own means, and no lock stops them: a repeated call tells itself by its key.
+async fn run_hook<P: Ports>(ports: &P, order: &StepOrder, call: &HookCall, began: Mono) -> End {
+    if let Err(error) = begin(ports, order).await {
+        return End::NotBegun(error);
+    }
+    let place = |name: &ServerName| match *name == order.place.server.name {
+        true => Some(order.place.server.clone()),
+        false => order.others.get(name).map(|place| place.server.clone()),
+    };
+    let told = HookOrder {
+        cluster: order.place.cluster.clone(),
+        call: call.clone(),
+        step: order.record.id,
+        repeats: order.record.runs.len(),
+        token: order.token,
+        old: place(&call.old),
+        new: call.new.as_ref().and_then(place),
+    };
+    let deadline = ports.clock().now().plus(order.deadline);
+    let outcome = match ports.hooks().call(&told, deadline).await {
+        Ok(text) => StepOutcome::Done { evidence: StepEvidence::Hook { text: bounded(&text) } },
+        Err(error) => match error.certainty {
+            Certainty::NotDone | Certainty::Done => StepOutcome::Failed { why: error.to_string() },
+            Certainty::Unknown => StepOutcome::Unknown { why: error.to_string() },
+        },
+    };
+    end(ports, order, began, outcome).await
+}
+
 /// Outside attempts, every other host lets go of an address before it is taken: a host whose mysqld
 /// is dead goes on answering for it. Where that fails, the announcement has to do.
 async fn release<P: Ports>(ports: &P, order: &StepOrder) -> String {
@@ -262,7 +294,8 @@ fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {
         | StepKind::OpenForWrites { .. }
         | StepKind::ResumeReceiver
         | StepKind::Wake
-        | StepKind::MakeReadOnly => Vec::new(),
+        | StepKind::MakeReadOnly
+        | StepKind::Hook { .. } => Vec::new(),
     }
 }
 

@@ -34,6 +34,7 @@ pub fn put(key: &str, value: &str) -> Command {
         servers: vec![server("a", "10.0.0.1"), server("b", "10.0.0.2")],
         writer: None,
         readers: Vec::new(),
+        hooks: Vec::new(),
         policy: Policy::default(),
     };
     let definition = Box::new(definition);

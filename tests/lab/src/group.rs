@@ -175,13 +175,19 @@ impl<'a> Group<'a> {
         format!(
             "id = {}\nrack = \"rack{}\"\nlisten = \"0.0.0.0:{PORT}\"\nadvertise = \
              \"{}:{PORT}\"\ndata_dir = \"/srv/conclave\"\nsecrets = \
-             \"{}\"\n{security}{tls}[log]\nlevel = \"{}\"\n",
+             \"{}\"\nhooks_dir = \"{}\"\n{security}{tls}[log]\nlevel = \"{}\"\n",
             place.number,
             place.rack,
             host.ip(),
             dir.join("secrets.toml").display(),
+            self.hooks_dir().display(),
             self.spec.log_level
         )
+    }
+
+    /// Where all managers look for hooks; it is not made.
+    pub fn hooks_dir(&self) -> PathBuf {
+        self.dir().join("hooks")
     }
 
     /// Writes the definition of the lab's cluster; `top` are further lines at its top, `policy`
@@ -410,8 +416,9 @@ impl<'a> Group<'a> {
     }
 
     /// Waits until the cluster has a primary, no open attempt and no problem at all, and the death
-    /// of the primary's process would be answered by a failover: right after a start the managers
-    /// have not yet seen the replicas lack nothing, and vouch for none.
+    /// of the primary's process would be answered by a failover, also if the leader died with it:
+    /// right after a start the managers have not yet seen the replicas lack nothing, and vouch for
+    /// none.
     ///
     /// # Errors
     /// As [`Group::wait_cluster`].
@@ -459,12 +466,16 @@ impl Drop for Group<'_> {
     }
 }
 
-/// Whether nothing but an operator's own rule stands against a failover from a dead process.
+/// Whether nothing but an operator's own rule stands against a failover from a dead process, with
+/// the leader or without it. A group with a manager down has nobody to spare.
 fn is_ready(cluster: &Value) -> bool {
-    let rules = ["gate.paused", "gate.not_automatic", "gate.last_failover_interval"];
+    let rules =
+        ["gate.paused", "gate.not_automatic", "gate.last_failover_interval", "gate.no_majority"];
     let is_rule = |refusal: &Value| rules.iter().any(|rule| refusal["code"] == *rule);
-    let refusals = cluster["forecasts"][0]["refusals"].as_array();
-    refusals.is_some_and(|refusals| refusals.iter().all(is_rule))
+    [0, 1].iter().all(|fault| {
+        let refusals = cluster["forecasts"][fault]["refusals"].as_array();
+        refusals.is_some_and(|refusals| refusals.iter().all(is_rule))
+    })
 }
 
 fn write_private(path: &Path, text: &str) -> Result<()> {

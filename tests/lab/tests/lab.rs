@@ -68,7 +68,10 @@ fn rows_written_through_the_vip_reach_both_replicas_and_one_server_accepts() -> 
     }
     let first = writer.wait_ok_after(started, LIMIT)?;
     assert_eq!(first.server_id, 1);
-    thread::sleep(Duration::from_millis(500));
+    let mut last = first;
+    for _ in 0..50 {
+        last = writer.wait_ok_after(last.completed_us, LIMIT)?;
+    }
     let history = writer.stop()?;
     assert!(history.acked().count() > 50, "{} acknowledged", history.acked().count());
     let (db1, db2, db3) = (lab.host("db1")?, lab.host("db2")?, lab.host("db3")?);

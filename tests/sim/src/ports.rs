@@ -3,8 +3,8 @@
 use conclave_core::{
     model::{ClusterName, Micros as Span, Mono, ServerFacts, StepId, Token},
     ports::{
-        Clock, Consensus, Mysql, Place, PortError, Ports, ProposeError, Remote, RemoteCommand,
-        Session, SqlAction, Trouble,
+        Clock, Consensus, HookOrder, Hooks, Mysql, Place, PortError, Ports, ProposeError, Remote,
+        RemoteCommand, Session, SqlAction, Trouble,
     },
     state::{Command, Reply},
 };
@@ -53,6 +53,7 @@ impl SimPorts {
 impl Ports for SimPorts {
     type Mysql = Self;
     type Remote = Self;
+    type Hooks = Self;
     type Consensus = Self;
     type Clock = Self;
 
@@ -61,6 +62,10 @@ impl Ports for SimPorts {
     }
 
     fn remote(&self) -> &Self {
+        self
+    }
+
+    fn hooks(&self) -> &Self {
         self
     }
 
@@ -170,5 +175,28 @@ impl Remote for SimPorts {
         self.moment(Moment::BeforeAct).await;
         let ix = self.ix(place)?;
         self.ctx.remote(self.manager, ix, token, command.clone(), (start_by, until)).await
+    }
+}
+
+/// A script that takes its time, and now and then fails or hangs, as the world wants it.
+impl Hooks for SimPorts {
+    async fn call(&self, order: &HookOrder, deadline: Mono) -> Result<String, PortError> {
+        self.moment(Moment::BeforeAct).await;
+        let (fails, hangs) = {
+            let mut world = self.ctx.world();
+            *world.calls.entry(order.step).or_default() += 1;
+            let (fails, hangs) = world.hook_trouble;
+            (world.rng.chance(fails), world.rng.chance(hangs))
+        };
+        if hangs {
+            let until = self.until(deadline).saturating_sub(self.ctx.sim.now());
+            self.ctx.sim.sleep(until).await;
+            return Err(PortError::unknown(Trouble::Silent, "killed at its deadline"));
+        }
+        self.ctx.sim.sleep(20_000).await;
+        match fails {
+            true => Err(PortError::not_done(Trouble::Answered, "exit status 1")),
+            false => Ok("told".into()),
+        }
     }
 }

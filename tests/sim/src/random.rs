@@ -67,7 +67,11 @@ fn setup(rng: &mut Rng, seed: u64) -> Setup {
         setup = setup.prefer(1);
     }
     setup.relay_log_recovery = rng.chance(50);
-    setup
+    match rng.below(4) {
+        0 => setup.hooked(true),
+        1 => setup.hooked(false),
+        _ => setup,
+    }
 }
 
 /// Plays one seed.
@@ -77,6 +81,7 @@ pub fn play(seed: u64, trace: bool) -> (Report, Run) {
     setup.trace = trace;
     let mut run = Run::new(&setup);
     run.world(|world| {
+        world.hook_trouble = (10, 5);
         let Setup { managers, definition, .. } = &setup;
         let (mode, servers) = (definition.mode, definition.servers.len());
         world.note(|_| format!("seed {seed}: {mode:?}, {servers} servers, {managers} managers"));

@@ -1,7 +1,8 @@
 //! What a run starts with.
 
 use conclave_core::model::{
-    ClusterDefinition, Mode, Policy, PromotionRule, ServerDefinition, SshTarget, Vip,
+    ClusterDefinition, HookDefinition, HookEvent, Mode, Policy, PromotionRule, ServerDefinition,
+    SshTarget, Vip,
 };
 
 /// What a run starts with; everything else follows from the seed.
@@ -35,6 +36,7 @@ impl Setup {
             servers: (1..=servers).map(server).collect(),
             writer: Some(vip("10.0.0.100")),
             readers: Vec::new(),
+            hooks: Vec::new(),
             policy,
         };
         Self {
@@ -74,6 +76,18 @@ impl Setup {
     #[must_use]
     pub fn prefer(mut self, ix: usize) -> Self {
         self.definition.servers[ix].promotion = PromotionRule::Prefer;
+        self
+    }
+
+    /// A script is called at every moment.
+    #[must_use]
+    pub fn hooked(mut self, required: bool) -> Self {
+        self.definition.hooks.push(HookDefinition {
+            name: "script".into(),
+            on: HookEvent::ALL.to_vec(),
+            deadline_ms: HookDefinition::DEADLINE,
+            required,
+        });
         self
     }
 

@@ -78,6 +78,10 @@ pub struct World {
     last_number: u64,
     /// Every step that was ever planned, and its goal.
     pub goals: BTreeMap<StepId, StepKind>,
+    /// How often scripts were called, by key.
+    pub calls: BTreeMap<StepId, u64>,
+    /// How many calls in a hundred fail, and how many never end by themselves.
+    pub hook_trouble: (u64, u64),
 }
 
 impl World {
@@ -117,6 +121,8 @@ impl World {
             me,
             last_number: 0,
             goals: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            hook_trouble: (0, 0),
         }
     }
 

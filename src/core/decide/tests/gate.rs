@@ -3,12 +3,13 @@
 use super::{bereft_view, parts, seen};
 use crate::{
     decide::{
-        View, Wish,
+        View, Wish, forecast,
         gate::{self, Fault, refusals},
     },
     fixture::*,
     model::{
-        Answer, ClusterDefinition, Epoch, Hearing, Micros, Millis, Mode, PromotionRule, Refusal,
+        Answer, ClusterDefinition, Epoch, Hearing, ManagerId, Micros, Millis, Mode, PromotionRule,
+        Refusal,
     },
     state::{Command, Standing},
 };
@@ -284,6 +285,27 @@ fn no_fence_by_a_login_that_fails_in_fenced_mode() {
     assert_eq!(all(&view), [Refusal::NoFence { server: name(1), why }]);
     seen(&mut view).logins.insert(name(1), Ok(()));
     assert_eq!(all(&view), []);
+}
+
+#[test]
+fn loss_of_the_leader_takes_along_what_it_alone_vouches_for() {
+    let outlook = |down: usize, vouched: &[u64]| {
+        let mut view = bereft_view(&Group::adopted());
+        let mut tally = tally(Epoch(0), [Answer::Up; 3]);
+        for counted in tally.ballots.values_mut() {
+            counted.age = Micros(3_000_000);
+            counted.ballot.vouched = names(vouched);
+        }
+        let lost = (2..).take(down).map(ManagerId);
+        lost.for_each(|manager| drop(tally.ballots.remove(&manager)));
+        view.clusters.get_mut(&"app1".into()).unwrap().tally = Some(tally);
+        forecast::list(&view, &"app1".into()).remove(1)
+    };
+    assert_eq!(outlook(0, &[2, 3]).to, Some(name(2)));
+    let refusals = outlook(0, &[2]).refusals;
+    assert!(matches!(&refusals[..], [Refusal::NoCoverage { .. }]), "{refusals:?}");
+    let few = Refusal::NoMajority { left: 1, needed: 2, voters: 3 };
+    assert_eq!(outlook(1, &[2, 3]).refusals, [few]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod candidate;
 mod gate;
 mod hear;
+mod hook;
 mod problem;
 mod progress;
 mod tick;
