@@ -1,5 +1,6 @@
 //! Which `conclave` is put to the test?
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,22 +22,43 @@ pub fn find(named: Option<&Path>) -> anyhow::Result<PathBuf> {
         return path.canonicalize().with_context(|| format!("find {}", path.display()));
     }
     if let Some(cargo) = std::env::var_os("CARGO") {
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(WORKSPACE);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        let status = build.status().context("start cargo to build conclave")?;
-        if !status.success() {
-            bail!("building conclave ended with {status}");
-        }
+        build(cargo)?;
     }
+    beside()
+}
+
+/// The program beside this one, as a test has it: whoever runs all tests has built it. It is built
+/// only if it is missing.
+///
+/// # Errors
+/// As [`find`].
+pub fn built() -> anyhow::Result<PathBuf> {
+    match (beside(), std::env::var_os("CARGO")) {
+        (Err(_), Some(cargo)) => build(cargo).and_then(|()| beside()),
+        (found, _) => found,
+    }
+}
+
+fn build(cargo: OsString) -> anyhow::Result<()> {
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(WORKSPACE);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let status = build.status().context("start cargo to build conclave")?;
+    if !status.success() {
+        bail!("building conclave ended with {status}");
+    }
+    Ok(())
+}
+
+/// Beside this program; for a test, which lives in `deps`, one folder up.
+fn beside() -> anyhow::Result<PathBuf> {
     let exe = std::env::current_exe().context("find this program")?;
     let looked: Vec<PathBuf> =
         exe.ancestors().skip(1).take(2).map(|dir| dir.join("conclave")).collect();
-    let found = looked.iter().find(|path| path.is_file());
-    let found = found.with_context(|| {
+    let found = looked.iter().find(|path| path.is_file()).cloned();
+    found.with_context(|| {
         format!("found no conclave program (looked at {looked:?}): build it, or give --conclave")
-    })?;
-    Ok(found.clone())
+    })
 }

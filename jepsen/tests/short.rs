@@ -18,7 +18,7 @@ use conclave_sim::rng::Rng;
 const SEED: u64 = 7;
 
 fn plan(nemesis: Nemesis, name: &str) -> Plan {
-    let program = programs::find(None).expect("the program to test");
+    let program = programs::built().expect("the program to test");
     Plan { nemesis, name: name.into(), time: Duration::from_secs(20), seed: SEED, program }
 }
 

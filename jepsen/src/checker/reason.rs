@@ -70,10 +70,10 @@ fn is_fenced(record: &Record, attempt: &Sighting, opened_us: u64) -> bool {
     };
     let Some(before) = record.monotonic(earlier.opened_wall_ms) else { return false };
     let from = opened_us.saturating_sub(AFTERMATH_US);
-    let is_start = |deed: &Deed| match deed {
-        Deed::StartServer { server } => *server == attempt.old_primary,
-        Deed::PowerOn { host } => *host == attempt.old_primary,
-        _ => false,
+    let old = &attempt.old_primary;
+    let is_start = |deed: &Deed| {
+        matches!(deed, Deed::StartServer { server } if server == old)
+            || matches!(deed, Deed::PowerOn { host } if host == old)
     };
     let mut actions = record.actions.iter();
     let started = actions.find(|a| a.at_us > before && a.at_us <= opened_us && is_start(&a.deed));

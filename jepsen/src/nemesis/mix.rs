@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use conclave_lab::Role;
 
-use super::split;
 use crate::record::Deed;
 use crate::stage::Stage;
 
@@ -74,33 +73,38 @@ pub fn round(stage: &mut Stage<'_>) -> anyhow::Result<()> {
 /// to kill that runs.
 fn strike(stage: &mut Stage<'_>, choice: Choice, primary: Option<&str>) -> anyhow::Result<()> {
     let deed = match choice {
-        Choice::KillServer
-        | Choice::StopServer
-        | Choice::RestartServer
-        | Choice::PowerOffServer => {
+        Choice::KillServer => {
             let Some(server) = a_server(stage, primary)? else { return Ok(()) };
-            match choice {
-                Choice::StopServer => Deed::StopServer { server },
-                Choice::RestartServer => {
-                    let after_ms = stage.rng.range(20, 4000);
-                    Deed::RestartServer { server, after_ms }
-                }
-                Choice::PowerOffServer => Deed::PowerOff { host: server },
-                _ => Deed::KillServer { server },
-            }
+            Deed::KillServer { server }
         }
-        Choice::KillManager | Choice::StopManager | Choice::PowerOffManager => {
-            let Some(manager) = a_manager(stage)? else { return Ok(()) };
-            match choice {
-                Choice::StopManager => Deed::StopManager { manager },
-                Choice::PowerOffManager => Deed::PowerOff { host: manager },
-                _ => Deed::KillManager { manager },
-            }
+        Choice::StopServer => {
+            let Some(server) = a_server(stage, primary)? else { return Ok(()) };
+            Deed::StopServer { server }
+        }
+        Choice::RestartServer => {
+            let Some(server) = a_server(stage, primary)? else { return Ok(()) };
+            Deed::RestartServer { server, after_ms: stage.rng.range(20, 4000) }
+        }
+        Choice::PowerOffServer => {
+            let Some(host) = a_server(stage, primary)? else { return Ok(()) };
+            Deed::PowerOff { host }
+        }
+        Choice::KillManager => {
+            let Some(manager) = a_manager(stage) else { return Ok(()) };
+            Deed::KillManager { manager }
+        }
+        Choice::StopManager => {
+            let Some(manager) = a_manager(stage) else { return Ok(()) };
+            Deed::StopManager { manager }
+        }
+        Choice::PowerOffManager => {
+            let Some(host) = a_manager(stage) else { return Ok(()) };
+            Deed::PowerOff { host }
         }
         Choice::Isolate => Deed::Isolate { host: a_host(stage, primary) },
         Choice::Split => {
             let (a, b) = two_hosts(stage, primary);
-            return split(stage, &a, &b);
+            Deed::Split { a, b }
         }
         Choice::Cut => {
             let (a, b) = two_hosts(stage, primary);
@@ -138,15 +142,15 @@ fn a_server(stage: &mut Stage<'_>, primary: Option<&str>) -> anyhow::Result<Opti
 }
 
 /// A manager that runs and is not stopped.
-fn a_manager(stage: &mut Stage<'_>) -> anyhow::Result<Option<String>> {
+fn a_manager(stage: &mut Stage<'_>) -> Option<String> {
     let leader = stage.leader();
     let managers = stage.managers();
     let world = &stage.world;
     let running: Vec<String> = managers.into_iter().filter(|name| world.is_running(name)).collect();
     if running.contains(&leader) && stage.rng.chance(50) {
-        return Ok(Some(leader));
+        return Some(leader);
     }
-    Ok(stage.rng.pick(&running).cloned())
+    stage.rng.pick(&running).cloned()
 }
 
 /// Any host but the client's.
@@ -175,11 +179,13 @@ fn repair_one(stage: &mut Stage<'_>) -> anyhow::Result<()> {
     let mut names = stage.servers();
     names.extend(stage.managers());
     let name = stage.pick(&names);
-    match name.as_str() {
-        name if stage.rng.chance(30) && !name.is_empty() => stage.repair_network()?,
-        name if name.starts_with("db") => stage.repair_server(name)?,
-        name => stage.repair_manager(name)?,
-    };
+    if stage.rng.chance(30) {
+        stage.repair_network()?;
+    } else if name.starts_with("db") {
+        stage.repair_server(&name)?;
+    } else {
+        stage.repair_manager(&name)?;
+    }
     stage.pass(Duration::from_millis(100));
     Ok(())
 }

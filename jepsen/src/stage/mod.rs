@@ -68,7 +68,7 @@ impl<'a> Stage<'a> {
         let spec = GroupSpec { policy, ..GroupSpec::new(program) };
         let group = Group::form(lab, spec).context("form the group")?;
         let file = group.write_cluster(&format!("acks = {acks}"), &[])?.display().to_string();
-        group.expect("m1", &["cluster", "apply", &file])?;
+        apply(&group, &file)?;
         group.wait_healthy(SOON).context("start the group")?;
         let mut stage = Stage {
             lab,
@@ -261,6 +261,18 @@ impl<'a> Stage<'a> {
             std::thread::sleep(Duration::from_millis(2));
         }
         None
+    }
+}
+
+/// Applies the cluster's file, again while a loaded machine leaves the group without a leader.
+fn apply(group: &Group<'_>, file: &str) -> conclave_lab::Result<()> {
+    let until = Instant::now() + SOON;
+    loop {
+        match group.expect("m1", &["cluster", "apply", file]) {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() > until => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(500)),
+        }
     }
 }
 
