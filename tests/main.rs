@@ -6,6 +6,7 @@
 mod cases {
     mod adapters;
     mod addresses;
+    mod candidate;
     mod failover;
     mod hooks;
     mod leader;

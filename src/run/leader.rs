@@ -253,6 +253,9 @@ impl Loop {
             let began = SystemClock.now();
             let end = step::run(&world, &order).await;
             let took = SystemClock.now().since(began);
+            if let step::End::Recorded(outcome) = &end {
+                live.step_recorded(&order, outcome, SystemClock.now());
+            }
             log_end(&end, &format!("{cluster} step {id} {goal} on {target}, {took}"));
             live.step_ended(&cluster, id, SystemClock.now());
             Done::Step(cluster, id)

@@ -8,7 +8,7 @@ use std::{
 
 use conclave_core::{
     decide::{
-        ClusterView, View, Wish,
+        ClusterView, StepOrder, View, Wish,
         hear::Tracker,
         suspect::{Ping, PingHistory},
         upkeep,
@@ -16,7 +16,8 @@ use conclave_core::{
     },
     model::{
         Answer, Ballot, ClusterDefinition, ClusterName, CountedBallot, Evidence, Hearing,
-        ManagerId, Micros, Mono, Nonce, Observation, Outcome, ServerName, StepId, Tally, Term,
+        ManagerId, Micros, Mono, Nonce, Observation, Outcome, ServerName, StepId, StepOutcome,
+        Tally, Term,
     },
     state::{ClusterState, GroupState},
 };
@@ -418,6 +419,11 @@ impl Live {
     pub fn has_acted(&self, cluster: &ClusterName, step: StepId) -> bool {
         let inner = self.inner.lock().expect("no panic while held");
         inner.clusters.get(cluster).is_some_and(|seen| seen.acted.contains(&step))
+    }
+
+    /// The end of a step of this leader's is on record.
+    pub fn step_recorded(&self, order: &StepOrder, outcome: &StepOutcome, now: Mono) {
+        self.with(&order.place.cluster, |seen| seen.vouches.followed(order, outcome, now));
     }
 
     /// A step ended on this leader.

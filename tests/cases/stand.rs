@@ -97,6 +97,14 @@ pub fn writable(lab: &Lab) -> Vec<String> {
     lab.servers().iter().filter(|server| is_writable(server)).map(Host::name).collect()
 }
 
+/// As [`writable`], of those that run.
+pub fn reached_writable(lab: &Lab) -> Vec<String> {
+    let is_writable = |server: &&Host| {
+        server.sql_value("SELECT @@global.read_only").is_ok_and(|read_only| read_only == "0")
+    };
+    lab.servers().iter().filter(is_writable).map(Host::name).collect()
+}
+
 /// Says something to the group, and again, as it is told to, while the leader of a loaded machine
 /// finds that it stalled itself.
 pub fn say(group: &Group<'_>, host: &str, args: &[&str]) -> Output {

@@ -10,7 +10,13 @@ use crate::model::{GtidSet, Regime, ServerName};
 /// Revoked: fewer than `acks` ackers are left for the regime's primary. The same inequality says
 /// that every set of `acks` ackers has a member among the recruits, so that together they have
 /// received all that was acknowledged.
+///
+/// A primary that nobody began to open never acknowledged anything, and never will: the beginning
+/// would be of an older epoch.
 pub fn is_revoked(regime: &Regime, recruits: &BTreeSet<ServerName>) -> bool {
+    if !regime.may_be_open {
+        return true;
+    }
     let stopped = |name: &&ServerName| recruits.contains(*name) || regime.recruited.contains(*name);
     let left = regime.ackers.iter().filter(|name| !stopped(name)).count();
     regime.acks > 0 && left < regime.acks as usize
@@ -25,6 +31,9 @@ pub fn is_revoked(regime: &Regime, recruits: &BTreeSet<ServerName>) -> bool {
 pub fn is_covered(regime: &Regime, recruits: &BTreeSet<ServerName>, received: &GtidSet) -> bool {
     if let Some(closed_with) = &regime.closed_with {
         return closed_with.is_subset(received);
+    }
+    if !regime.may_be_open {
+        return regime.base.is_subset(received);
     }
     let left = regime.ackers.iter().filter(|name| !recruits.contains(*name)).count();
     regime.acks > 0 && left < regime.acks as usize && regime.base.is_subset(received)
@@ -46,6 +55,7 @@ mod tests {
             ackers: names(ackers),
             acks,
             base: GtidSet::empty(),
+            may_be_open: true,
             is_open: true,
             recruited: BTreeSet::new(),
             closed_with: None,
@@ -65,6 +75,20 @@ mod tests {
         let regime = regime(&["db2", "db3", "db4", "db5"], 2);
         assert!(is_revoked(&regime, &names(&["db2", "db3", "db5"])));
         assert!(!is_revoked(&regime, &names(&["db2", "db3"])));
+    }
+
+    #[test]
+    fn primary_that_nobody_began_to_open_needs_no_ackers_but_what_it_had() {
+        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let unopened = Regime {
+            may_be_open: false,
+            is_open: false,
+            base: GtidSet::run(uuid, 1, 9),
+            ..regime(&["db2", "db3"], 1)
+        };
+        assert!(is_revoked(&unopened, &names(&[])));
+        assert!(is_covered(&unopened, &names(&[]), &GtidSet::run(uuid, 1, 9)));
+        assert!(!is_covered(&unopened, &names(&["db2", "db3"]), &GtidSet::run(uuid, 1, 8)));
     }
 
     #[test]

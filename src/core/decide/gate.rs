@@ -133,9 +133,7 @@ fn agreed(
         let pause = Micros::from(cluster.definition.policy.retry_pause_ms).0;
         let passed = seen.aborted_at.map_or(u64::MAX, |at| view.now.since(at).0);
         if passed < pause {
-            // In whole seconds: the sentence is logged whenever it changes.
-            let left_ms = (pause - passed).div_ceil(1_000_000) * 1000;
-            out.push(Refusal::RetryPause { left_ms });
+            out.push(Refusal::RetryPause { left_ms: (pause - passed).div_ceil(1000) });
         }
     }
     out

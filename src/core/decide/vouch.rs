@@ -11,7 +11,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{GtidSet, Micros, Mono, Observation, Receiver, Regime, ServerFacts, ServerName};
+use super::view::StepOrder;
+use crate::model::{
+    GtidSet, Micros, Mono, Observation, Receiver, Regime, ServerFacts, ServerName, StepEvidence,
+    StepKind, StepOutcome,
+};
 
 /// How far two computations of one boot moment may differ: uptime is in whole seconds, and a look
 /// takes a while.
@@ -20,6 +24,9 @@ const SLACK: i64 = 2_500_000;
 /// How much older than the look at an acker the look at the primary must be: what was committed by
 /// then has had time to arrive.
 const HEAD_START: Micros = Micros(100_000);
+
+/// A server that has not been up for so many seconds is young.
+const YOUNG: u64 = 10;
 
 /// What one manager saw of one primary's ackers.
 #[derive(Clone, Debug, Default)]
@@ -61,8 +68,37 @@ impl Vouches {
         let theirs = self.executed.iter().rev().find(before).map(|(_, executed)| executed);
         let received = facts.received();
         if acknowledges && theirs.is_some_and(|theirs| theirs.is_subset(&received)) {
-            self.boots.insert(look.server.clone(), (boot(look.at, facts), received));
+            let booted = boot(look.at, facts.uptime_seconds);
+            self.boots.insert(look.server.clone(), (booted, received));
         }
+    }
+
+    /// Takes the end of a step of this leader's into account. An acker whose first link to a new
+    /// primary was read back has acknowledged nothing for it before: as long as it does not restart,
+    /// it holds all that it ever will, level or not. So a candidate that is lost while it is opened
+    /// can be superseded.
+    pub fn followed(&mut self, order: &StepOrder, outcome: &StepOutcome, at: Mono) {
+        let StepKind::Follow { source, acker: true, .. } = &order.record.goal else { return };
+        let Some(StepEvidence::Server { received, uptime_seconds: Some(uptime), .. }) =
+            outcome.evidence()
+        else {
+            return;
+        };
+        let is_first = order
+            .record
+            .runs
+            .iter()
+            .all(|run| run.outcome.as_ref().is_none_or(|outcome| outcome.evidence().is_none()));
+        // The end is seen some time after the read-back. Of a server as young as that, a restart in
+        // between could not be told.
+        let is_telling = *uptime >= YOUNG;
+        if order.is_chore || order.primary.as_ref() != Some(source) || !is_first || !is_telling {
+            return;
+        }
+        if self.primary.as_ref() != Some(source) {
+            *self = Self { primary: Some(source.clone()), ..Self::default() };
+        }
+        self.boots.insert(order.record.target.clone(), (boot(at, *uptime), received.clone()));
     }
 
     /// One that takes no writes commits nothing, whatever its settings are.
@@ -101,7 +137,8 @@ impl Vouches {
         let is_same = |look: &&Observation| {
             let seen = self.boots.get(&look.server).zip(look.seen.as_ref().ok());
             seen.is_some_and(|((known, had), facts)| {
-                (boot(look.at, facts) - known).abs() <= SLACK && had.is_subset(&facts.received())
+                (boot(look.at, facts.uptime_seconds) - known).abs() <= SLACK
+                    && had.is_subset(&facts.received())
             })
         };
         looks.filter(is_same).map(|look| look.server.clone()).collect()
@@ -146,9 +183,9 @@ fn unarmed(regime: &Regime, facts: &ServerFacts) -> Option<String> {
 }
 
 /// When a server booted, on the observer's clock.
-fn boot(at: Mono, facts: &ServerFacts) -> i64 {
+fn boot(at: Mono, uptime_seconds: u64) -> i64 {
     let micros = |n: u64| i64::try_from(n).unwrap_or(i64::MAX / 4);
-    micros(at.0) - micros(facts.uptime_seconds.saturating_mul(1_000_000))
+    micros(at.0) - micros(uptime_seconds.saturating_mul(1_000_000))
 }
 
 #[cfg(test)]
@@ -259,6 +296,68 @@ mod tests {
             looks.push(at(16, 1, loose));
             assert_eq!(vouched(&looks), names(&[2]));
         }
+    }
+
+    /// The order by which db3 follows db2 past entry 9, and its end with this uptime.
+    fn following(group: &Group, uptime: u64) -> (StepOrder, StepOutcome) {
+        let view = view(group, bereft());
+        let (cluster, seen) = view.cluster(&"app1".into()).unwrap();
+        let moves = crate::decide::progress::next(
+            &view,
+            cluster,
+            seen,
+            cluster.attempt.as_ref().unwrap(),
+            crate::model::Term(TERM),
+        );
+        let order = moves.into_iter().find_map(|each| match each {
+            crate::decide::Move::Run { order } if order.record.goal.code() == "follow" => {
+                Some(*order)
+            }
+            _ => None,
+        });
+        let mut outcome = met(&run(1, 9));
+        if let StepOutcome::Done { evidence: StepEvidence::Server { uptime_seconds, .. } } =
+            &mut outcome
+        {
+            *uptime_seconds = Some(uptime);
+        }
+        (order.unwrap(), outcome)
+    }
+
+    /// Whether db3 is vouched for once it followed, by a later look at it.
+    fn is_vouched(order: &StepOrder, outcome: &StepOutcome, look: u64, uptime: u64) -> bool {
+        let mut vouches = Vouches::default();
+        vouches.followed(order, outcome, Mono(100 * S));
+        let mut later = at(uptime, 3, replica_facts(3, 2, run(1, 9)));
+        later.at = Mono(look * S);
+        vouches.standing([later].iter()) == names(&[3])
+    }
+
+    #[test]
+    fn acker_that_followed_a_new_primary_is_vouched_for_until_it_restarts() {
+        let (order, outcome) = following(&Group::passed(), 50);
+        assert!(is_vouched(&order, &outcome, 103, 53));
+        assert!(!is_vouched(&order, &outcome, 110, 5));
+        let (order, young) = following(&Group::passed(), 9);
+        assert!(!is_vouched(&order, &young, 103, 12));
+    }
+
+    #[test]
+    fn acker_that_followed_before_or_outside_an_attempt_has_to_be_seen_level() {
+        let mut group = Group::passed();
+        let (order, outcome) = following(&group, 50);
+        let chore = StepOrder { is_chore: true, ..order.clone() };
+        assert!(!is_vouched(&chore, &outcome, 103, 53));
+        let elsewhere = StepOrder { primary: Some(name(1)), ..order };
+        assert!(!is_vouched(&elsewhere, &outcome, 103, 53));
+        let follow = group.steps("follow")[0];
+        group.begin(follow);
+        group.end(follow, failed());
+        let (again, _) = following(&group, 50);
+        assert!(is_vouched(&again, &outcome, 103, 53), "it never followed");
+        let mut again = again;
+        again.record.runs[0].outcome = Some(outcome.clone());
+        assert!(!is_vouched(&again, &outcome, 103, 53));
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub enum Refusal {
     AttemptOpen { epoch: Epoch },
     /// The last-failover interval is not over.
     LastFailoverInterval { left_s: u64, minutes: u64 },
-    /// The attempt before was undone a moment ago. In whole seconds.
+    /// The attempt before was undone a moment ago.
     RetryPause { left_ms: u64 },
     /// A majority did not say Down.
     NotDown { down: usize, needed: usize, voters: usize },
@@ -92,7 +92,9 @@ impl Refusal {
                 )
             }
             Refusal::RetryPause { left_ms } => {
-                format!("the attempt before was undone; the next may open in {left_ms} ms")
+                // Told at every change, so not to the millisecond.
+                let left_s = left_ms.div_ceil(1000);
+                format!("the attempt before was undone; the next may open in {left_s} s")
             }
             Refusal::NotDown { down, needed, voters } => {
                 format!("{down} of {voters} managers say the primary is down, {needed} are needed")

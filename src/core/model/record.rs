@@ -25,6 +25,10 @@ pub struct Regime {
     /// What the primary had executed when it was established: acknowledged before its time, so
     /// that no acknowledgement of its own tells who has it.
     pub base: GtidSet,
+    /// A step that opens it for writes was begun since it was established. Until then its primary
+    /// is read-only and acknowledges nothing of its own, whoever follows it.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub may_be_open: bool,
     /// Applications were let in since it was established.
     pub is_open: bool,
     /// Members of `ackers` whose receivers an earlier attempt stopped for good.
@@ -32,6 +36,15 @@ pub struct Regime {
     /// Set once this regime was covered by an earlier attempt: everything it can have
     /// acknowledged is in here.
     pub closed_with: Option<GtidSet>,
+}
+
+/// What an older record does not say is taken for the worse.
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// Who caused something, as the record names them.

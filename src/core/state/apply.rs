@@ -183,6 +183,7 @@ impl ClusterState {
             ackers,
             acks,
             base,
+            may_be_open: true,
             is_open: true,
             recruited: BTreeSet::new(),
             closed_with: None,
@@ -302,6 +303,10 @@ impl ClusterState {
         if is_chore {
             self.admit_before_enabling(&target, &goal);
         }
+        if matches!(goal, StepKind::OpenForWrites { .. }) {
+            let opened = self.regimes.last_mut().filter(|regime| regime.primary == target);
+            opened.into_iter().for_each(|regime| regime.may_be_open = true);
+        }
         Ok(Reply::Ok)
     }
 
@@ -418,6 +423,7 @@ impl ClusterState {
             ackers: entry.election.ackers.clone(),
             acks: entry.election.acks,
             base: entry.executed.clone(),
+            may_be_open: false,
             is_open: false,
             recruited: BTreeSet::new(),
             closed_with: None,

@@ -105,6 +105,7 @@ fn regime_of_db1() -> Regime {
         ackers: names(&[2, 3]),
         acks: 1,
         base: run(1, 5),
+        may_be_open: true,
         is_open: true,
         recruited: names(&[]),
         closed_with: None,
@@ -512,6 +513,7 @@ fn entry_nine_closes_the_old_regime_and_logs_the_new_one_before_it_can_acknowled
         ackers: names(&[3]),
         acks: 1,
         base: run(1, 9),
+        may_be_open: false,
         is_open: false,
         recruited: names(&[]),
         closed_with: None,
@@ -521,6 +523,19 @@ fn entry_nine_closes_the_old_regime_and_logs_the_new_one_before_it_can_acknowled
     assert_eq!(group.attempt().stage, Stage::Promote { entry });
     let last = LastFailover { epoch: Epoch(1), at_ms: 0 };
     assert_eq!(group.cluster().last_failover, Some(last));
+}
+
+#[test]
+fn regime_may_be_open_from_the_beginning_of_its_opening() {
+    let mut group = Group::passed();
+    for code in ["detach", "follow"] {
+        group.meet(code, &run(1, 9));
+        assert!(!group.cluster().regimes[1].may_be_open, "{code}");
+    }
+    let open = group.steps("open_for_writes")[0];
+    group.begin(open);
+    let regime = &group.cluster().regimes[1];
+    assert_eq!((regime.may_be_open, regime.is_open), (true, false));
 }
 
 #[test]

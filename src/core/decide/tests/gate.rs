@@ -107,8 +107,6 @@ fn pause_after_an_undone_attempt() {
     seen(&mut view).aborted_at = Some(NOW.minus(Millis(1000)));
     assert_eq!(all(&view), [Refusal::RetryPause { left_ms: 2000 }]);
     assert_eq!(wished(&view, &wish()), []);
-    seen(&mut view).aborted_at = Some(NOW.minus(Millis(1010)));
-    assert_eq!(all(&view), [Refusal::RetryPause { left_ms: 2000 }], "told anew at each tick");
     seen(&mut view).aborted_at = Some(NOW.minus(Millis(3000)));
     assert_eq!(all(&view), []);
 }
@@ -386,4 +384,25 @@ fn lost_candidate_is_superseded_whatever_pauses_and_intervals_say() {
     // Nobody is left to acknowledge; the former primary is no acker.
     let few = Refusal::TooFewAckers { candidate: name(3), left: 0, acks: 1 };
     assert_eq!(gate::superseding(&view, cluster, seen), [few]);
+}
+
+#[test]
+fn candidate_that_nobody_began_to_open_is_superseded_without_anybody_vouching_for_its_ackers() {
+    let mut group = Group::passed();
+    let refusals = |group: &Group| {
+        let mut view = bereft_view(group);
+        let mut ballots = tally(Epoch(1), [Answer::Down, Answer::Down, Answer::Up]);
+        ballots.primary = name(2);
+        ballots.ballots.values_mut().for_each(|counted| counted.ballot.vouched.clear());
+        seen(&mut view).tally = Some(ballots);
+        seen(&mut view).vouched.clear();
+        seen(&mut view).observations.insert(name(2), no_look(2));
+        let (cluster, seen) = parts(&view);
+        gate::superseding(&view, cluster, seen).iter().map(Refusal::code).collect::<Vec<_>>()
+    };
+    // It had acknowledged nothing, and what it had executed is on db3 as well.
+    assert_eq!(refusals(&group), ["gate.too_few_ackers"]);
+    let open = group.steps("open_for_writes")[0];
+    group.begin(open);
+    assert_eq!(refusals(&group), ["gate.no_coverage", "gate.too_few_ackers"]);
 }

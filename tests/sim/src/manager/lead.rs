@@ -99,6 +99,9 @@ impl Ctx {
             let (now, name) = (ctx.sim.now(), world.cluster.clone());
             let Some(manager) = world.managers.get_mut(&id) else { return };
             let ended = Mono(now + manager.ahead);
+            if let step::End::Recorded(outcome) = &end {
+                manager.vouches.followed(&order, outcome, ended);
+            }
             let seen = manager.seen(&name);
             // A run of an earlier term leaves the newer one's marks alone.
             if seen.running.get(&step) == Some(&began) {

@@ -42,7 +42,7 @@ pub struct Manager {
     pings: PingHistory,
     pinged: Option<ServerName>,
     trackers: BTreeMap<ServerName, Tracker>,
-    vouches: Vouches,
+    pub(crate) vouches: Vouches,
     ballots: BTreeMap<ManagerId, (Ballot, Mono)>,
     asked: BTreeMap<Nonce, Mono>,
     nudges: BTreeMap<u64, (Mono, Span)>,

@@ -114,3 +114,25 @@ fn fence_of_a_stopped_leader_does_not_strike_a_primary_that_is_well_again() {
         run.settle(10_000);
     }
 }
+
+#[test]
+fn candidate_lost_for_good_past_entry_nine_is_superseded() {
+    for step in ["detach", "follow", "open_for_writes", "take_vip"] {
+        let mut run = Run::new(&Setup::quorum_of_five().traced());
+        // Of a server that has just booted a restart could not be told.
+        run.pass(15_000);
+        run.world(|world| {
+            let (moment, blow) = (Moment::BeforeCommit, Blow::Stall(0));
+            world.ambush = Some(Ambush { step: Some(step), moment, skip: 0, blow });
+            world.kill_server(0);
+        });
+        run.until(5_000, step, |world| world.ambush.is_none());
+        let lost = run.primary_ix();
+        assert_ne!(lost, 0, "{step}: past entry 9");
+        run.world(|world| world.power_off(lost));
+        super::closed(&mut run, 30_000, 2);
+        assert!(![0, lost].contains(&run.primary_ix()), "{step}");
+        run.world(|world| (0..5).for_each(|ix| world.unmask(ix)));
+        run.settle(60_000);
+    }
+}
