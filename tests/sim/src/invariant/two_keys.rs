@@ -72,6 +72,22 @@ impl TwoKeys {
         }
     }
 
+    /// A primary that answers a majority again and is not fenced is left in its place.
+    fn judge_election(&self, world: &World, open: &Attempt) -> Result<(), String> {
+        let mut fences = open.steps.iter().filter(|s| matches!(s.goal, StepKind::Fence { .. }));
+        // A fence may strike before its end is in the log.
+        let is_fenced = fences.any(|step| !step.runs.is_empty());
+        let is_vouched =
+            open.opening.asserted_dead || open.opening.cause == Cause::PrimaryRestarted;
+        let Some(ix) = world.ix(&open.opening.tally.primary) else { return Ok(()) };
+        let since = self.well_since.get(&ix).copied().unwrap_or(world.sim.now());
+        let well = world.sim.now() - since;
+        match well > SLACK && !is_fenced && !is_vouched {
+            true => Err(format!("{} is replaced, well for {well} us", world.names[ix])),
+            false => Ok(()),
+        }
+    }
+
     /// Looks at the truth when an attempt touches something.
     fn is_true(&self, world: &World, opening: &Opening, slack: Micros) -> Result<(), String> {
         let tally = &opening.tally;
@@ -151,6 +167,15 @@ impl Invariant for TwoKeys {
             } if opening.cause != Cause::PrimaryRestarted => {
                 let Some(cluster) = of(state, &world.cluster) else { return Ok(()) };
                 self.judge(opening, &cluster.definition.policy)
+            }
+            Event::Committed {
+                command: Command::Elect { .. },
+                reply: Reply::Opened { .. },
+                before,
+                ..
+            } => {
+                let open = of(before, &world.cluster).and_then(|c| c.attempt.as_ref());
+                open.map_or(Ok(()), |open| self.judge_election(world, open))
             }
             Event::Acting { token, .. } => self.judge_act(world, *token, SLACK),
             Event::RemoteActing { token, .. } => self.judge_act(world, *token, SLACK + REMOTE),

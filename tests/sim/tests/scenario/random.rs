@@ -2,7 +2,10 @@
 
 use std::sync::Mutex;
 
-use conclave_sim::{clock::lock, random};
+use conclave_sim::{
+    clock::lock,
+    random::{self, Many},
+};
 
 #[test]
 fn hundred_seeds_of_random_faults_come_right() {
@@ -10,7 +13,8 @@ fn hundred_seeds_of_random_faults_come_right() {
     println!("seeds 0 to 99");
     let violations = Mutex::new(Vec::new());
     let promoted = Mutex::new(0);
-    random::play_many(0, 100, jobs, |report| {
+    let many = Many { first: 0, count: 100, jobs, until_broken: false };
+    many.play(|report| {
         *lock(&promoted) += report.promoted;
         if !report.violations.is_empty() {
             lock(&violations).push((report.seed, report.violations));
