@@ -51,7 +51,7 @@ impl World {
     }
 
     /// A transaction that is on one replica alone, written past `super_read_only`.
-    pub(crate) fn errant_write(&mut self, ix: Ix) {
+    pub fn errant_write(&mut self, ix: Ix) {
         if self.is_plain_replica(ix) && !self.servers[ix].semi.source {
             let trx = self.servers[ix].commit(None);
             self.note(|world| format!("FAULT {trx:?} written on {}", world.names[ix]));
@@ -60,7 +60,7 @@ impl World {
     }
 
     /// What was quarantined because of such a transaction is made anew from the primary.
-    pub(crate) fn rebuild_quarantined(&mut self) {
+    pub fn rebuild_quarantined(&mut self) {
         let (Some(state), primary) = (self.state(), self.primary()) else { return };
         for ix in (0..self.servers.len()).filter(|ix| *ix != primary) {
             let standing = state.members.get(&self.names[ix]).map(|member| &member.standing);
@@ -86,7 +86,8 @@ impl World {
         }
     }
 
-    fn stop_threads(&mut self, ix: Ix) {
+    /// STOP REPLICA.
+    pub fn stop_threads(&mut self, ix: Ix) {
         if let Some(link) = self.servers[ix].link.as_mut() {
             link.stop_receiver();
             link.stop_applier();

@@ -52,6 +52,9 @@ pub struct Wait {
     pub is_applier: bool,
 }
 
+/// Somebody who is not in the definition.
+const STRANGER: Ix = Ix::MAX;
+
 /// Semi-synchronous replication, both sides.
 #[derive(Debug, Default)]
 pub struct Semi {
@@ -61,6 +64,8 @@ pub struct Semi {
     pub replica: bool,
     /// `rpl_semi_sync_source_wait_for_replica_count`.
     pub acks: u32,
+    /// A client that is not in the definition acknowledges everything at once.
+    pub has_stranger: bool,
     /// The position up to which each replica has acknowledged.
     pub acked: BTreeMap<Ix, usize>,
 }
@@ -169,7 +174,7 @@ pub struct Server {
     pub boots_read_only: bool,
     /// `relay_log_recovery`: a restart throws away what was received and not applied.
     pub relay_log_recovery: bool,
-    /// A person has changed its semi-sync settings by hand.
+    /// A person has changed its semi-sync settings, or started its threads, by hand.
     pub is_loose: bool,
     /// Next number of its own.
     next: u64,
@@ -297,6 +302,9 @@ impl Server {
             self.next = self.next.max(trx.number + 1);
         }
         self.waits.push_back(Wait { index: self.binlog.len(), client, is_applier });
+        if self.semi.has_stranger {
+            self.semi.acked.insert(STRANGER, self.binlog.len());
+        }
         self.release();
         self.grew(Watch::Log);
     }

@@ -24,9 +24,9 @@ impl Invariant for Recruited {
         let is_undone = matches!(attempt.stage, Stage::Undo { .. });
         let frozen = attempt.frozen();
         for name in frozen.keys() {
-            let Some(link) = world.ix(name).and_then(|ix| world.servers[ix].link.as_ref()) else {
-                continue;
-            };
+            // What a person starts by hand is found when the candidate is to be opened.
+            let server = world.ix(name).map(|ix| &world.servers[ix]).filter(|s| !s.is_loose);
+            let Some(link) = server.and_then(|server| server.link.as_ref()) else { continue };
             // One that an earlier attempt has covered stays revoked whatever becomes of this one.
             let mut revokes =
                 attempt.revokes.iter().filter(|regime| !is_undone || regime.closed_with.is_some());

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use conclave_core::{
-    model::{Answer, Attempt, Cause, Epoch, Opening, Policy, Stage, StepKind, Term, Token},
+    model::{
+        Answer, Attempt, Cause, Epoch, Opening, Policy, Stage, StepKind, StepRecord, Term, Token,
+    },
     state::{Command, Reply},
 };
 
@@ -76,7 +78,8 @@ impl TwoKeys {
     fn judge_election(&self, world: &World, open: &Attempt) -> Result<(), String> {
         let mut fences = open.steps.iter().filter(|s| matches!(s.goal, StepKind::Fence { .. }));
         // A fence may strike before its end is in the log.
-        let is_fenced = fences.any(|step| !step.runs.is_empty());
+        let is_under_way = |step: &StepRecord| !step.runs.is_empty() && step.outcome().is_none();
+        let is_fenced = fences.any(|step| step.met().is_some() || is_under_way(step));
         let is_vouched =
             open.opening.asserted_dead || open.opening.cause == Cause::PrimaryRestarted;
         let Some(ix) = world.ix(&open.opening.tally.primary) else { return Ok(()) };

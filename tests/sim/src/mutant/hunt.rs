@@ -62,7 +62,12 @@ struct Den {
 pub fn run(hunt: &Hunt, mut show: impl FnMut(&Row)) -> io::Result<bool> {
     let den = Den::new(hunt.root.clone().unwrap_or_else(root))?;
     if hunt.only.is_none() {
-        let unchanged = Mutant { name: NONE.into(), breaks: "nothing".into(), edit: Vec::new() };
+        let unchanged = Mutant {
+            name: NONE.into(),
+            breaks: "nothing".into(),
+            scenario: None,
+            edit: Vec::new(),
+        };
         let base = den.judge(&unchanged, hunt)?;
         show(&base);
         if base.end != End::Survived {
@@ -127,14 +132,14 @@ impl Den {
                 for (file, text) in files {
                     write(&self.work.join(file), &text)?;
                 }
-                self.end(hunt)?
+                self.end(mutant, hunt)?
             }
             Err(why) => End::Void { why },
         };
         Ok(Row { mutant: mutant.name.clone(), breaks: mutant.breaks.clone(), end })
     }
 
-    fn end(&self, hunt: &Hunt) -> io::Result<End> {
+    fn end(&self, mutant: &Mutant, hunt: &Hunt) -> io::Result<End> {
         let built = self.cargo("build", &[]).output()?;
         if !built.status.success() {
             return Ok(End::Void { why: last(&built.stderr, 30) });
@@ -154,7 +159,8 @@ impl Den {
             return Ok(End::Survived);
         }
         let jobs = format!("--test-threads={}", hunt.jobs);
-        let test = ["--test", "scenario", "--", "--skip", "random", &jobs];
+        let mut test = vec!["--test", "scenario", "--", "--skip", "random", &jobs];
+        test.extend(mutant.scenario.as_deref());
         let mut tests = self.cargo("test", &test);
         let child = tests.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let Some(output) = patient(child)? else {

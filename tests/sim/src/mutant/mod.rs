@@ -26,6 +26,8 @@ pub struct Mutant {
     pub name: String,
     /// What it does wrong, and which rule of SAFETY.md that breaks.
     pub breaks: String,
+    /// The scenario that notices it if few seeds do; `None`: it is shown to all of them.
+    pub scenario: Option<String>,
     /// The replacements that make it.
     pub edit: Vec<Edit>,
 }
