@@ -67,11 +67,13 @@ pub enum Fault {
     ErrantWrite,
     /// An administrator stops a replica's threads for a while.
     StopReplica,
+    /// Hosts and managers fall into two parts that do not reach each other; clients reach both.
+    Split,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Fault; 25] = [
+    pub const ALL: [Fault; 26] = [
         Fault::KillPrimary,
         Fault::KillServer,
         Fault::HangServer,
@@ -97,6 +99,7 @@ impl Fault {
         Fault::SwapServer,
         Fault::ErrantWrite,
         Fault::StopReplica,
+        Fault::Split,
     ];
 
     /// Stable name.
@@ -127,6 +130,7 @@ impl Fault {
             Fault::SwapServer => "swap_server",
             Fault::ErrantWrite => "errant_write",
             Fault::StopReplica => "stop_replica",
+            Fault::Split => "split",
         }
     }
 }
@@ -211,6 +215,7 @@ impl World {
             Fault::SwapServer => self.swap_server(server),
             Fault::ErrantWrite => self.errant_write(server),
             Fault::StopReplica => self.stop_replica(server),
+            Fault::Split => self.split(),
         }
     }
 
@@ -354,6 +359,24 @@ impl World {
             _ => servers.chain(managers).collect(),
         };
         self.cut_off(here, others);
+    }
+
+    fn split(&mut self) {
+        let hosts = (0..self.servers.len()).map(Node::Host);
+        let managers = self.managers.keys().map(|id| Node::Manager(*id));
+        let all: Vec<Node> = hosts.chain(managers).collect();
+        let rng = &mut self.rng;
+        let (one, other): (Vec<Node>, Vec<Node>) = all.into_iter().partition(|_| rng.chance(50));
+        self.note(|_| format!("FAULT split {one:?} from {other:?}"));
+        let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (*a, *b)));
+        let pairs: Vec<(Node, Node)> = pairs.collect();
+        pairs.iter().for_each(|(a, b)| self.network.part(*a, *b));
+        self.later(1_000, 25_000, move |world| {
+            for (a, b) in pairs {
+                world.network.mend(a, b);
+                world.network.mend(b, a);
+            }
+        });
     }
 
     fn cut_off(&mut self, here: Node, others: Vec<Node>) {

@@ -86,11 +86,14 @@ pub fn play(seed: u64, trace: bool) -> (Report, Run) {
     });
     run.pass(rng.range(200, 3_000));
     let mut faults: BTreeMap<&'static str, u64> = BTreeMap::new();
-    // Some runs are calm, some are storms.
+    // Some runs are calm, some are storms; some know all kinds of faults, and some a few only, so
+    // that those are not drowned by the others.
     let pace = *rng.pick(&[300, 1_500, 6_000]).unwrap_or(&1_500);
+    let share = *rng.pick(&[10, 30, 100]).unwrap_or(&100);
+    let kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|_| rng.chance(share)).collect();
     let end = run.executor.sim().now() + rng.range(20, 60) * 1_000_000;
     while run.executor.sim().now() < end && run.is_sound() {
-        let fault = *rng.pick(&Fault::ALL).unwrap_or(&Fault::KillPrimary);
+        let fault = *rng.pick(&kinds).unwrap_or(&Fault::KillPrimary);
         run.world(|world| world.inject(fault));
         *faults.entry(fault.code()).or_default() += 1;
         run.pass(rng.range(pace / 10, pace * 2));
