@@ -1,4 +1,4 @@
-//! A hundred storms, in which every invariant must hold and after which all must come right.
+//! A thousand storms, in which every invariant must hold and after which all must come right.
 
 use std::sync::Mutex;
 
@@ -8,12 +8,12 @@ use conclave_sim::{
 };
 
 #[test]
-fn hundred_seeds_of_random_faults_come_right() {
+fn thousand_seeds_of_random_faults_come_right() {
     let jobs = std::thread::available_parallelism().map_or(1, |jobs| jobs.get());
-    println!("seeds 0 to 99");
+    println!("seeds 0 to 999");
     let violations = Mutex::new(Vec::new());
     let promoted = Mutex::new(0);
-    let many = Many { first: 0, count: 100, jobs, until_broken: false };
+    let many = Many { first: 0, count: 1000, jobs, until_broken: false };
     many.play(|report| {
         *lock(&promoted) += report.promoted;
         if !report.violations.is_empty() {
@@ -21,7 +21,7 @@ fn hundred_seeds_of_random_faults_come_right() {
         }
     });
     assert_eq!(*lock(&violations), []);
-    assert!(*lock(&promoted) > 50, "the storms did not bite");
+    assert!(*lock(&promoted) > 300, "the storms did not bite");
 }
 
 #[test]
