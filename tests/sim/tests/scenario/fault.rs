@@ -201,6 +201,7 @@ fn primary_that_does_not_wait_for_acknowledgements_leaves_no_evidence_and_comes_
     run.pass(3_000);
     // A person switches semi-sync off; what is written from now on may be on the primary alone.
     run.world(|world| {
+        world.servers[0].is_loose = true;
         world.servers[0].set_semi_source(false, 0);
         world.network.part(Node::Host(0), Node::Host(1));
         world.network.part(Node::Host(0), Node::Host(2));
