@@ -156,15 +156,12 @@ impl super::Manager {
         if let Some(regime) = cluster.and_then(|c| c.regime()).cloned() {
             self.vouches.record(&regime, &look);
         }
-        let mut looks = self.seen(name).observations.clone();
-        looks.insert(look.server.clone(), look.clone());
-        let vouched = self.vouches.standing(looks.values());
-        let unarmed = self.vouches.unarmed();
-        let seen = self.seen(name);
-        (seen.vouched, seen.unarmed) = (vouched, unarmed);
+        let seen = self.view.clusters.entry(name.clone()).or_default();
+        seen.observations.insert(look.server.clone(), look);
+        seen.vouched = self.vouches.standing(seen.observations.values());
+        seen.unarmed = self.vouches.unarmed();
         if is_primary && is_writable {
             seen.seen_writable = Some(at);
         }
-        seen.observations.insert(look.server.clone(), look);
     }
 }
