@@ -53,7 +53,7 @@ fn sample_secrets_are_right() {
     let secrets = Secrets::load(Some(&file)).unwrap();
     let has =
         |cluster: &str, account: &str| secrets.mysql_password(&cluster.into(), account).is_some();
-    assert!(has("app1", "conclave") && has("app2", "conclave") && has("app1", "repl"));
+    assert!(has("app1", "conclave") && has("app2", "conclave") && has("app1", "repl_db3"));
     assert!(!has("app1", "root"));
 }
 
