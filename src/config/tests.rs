@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use conclave_core::model::{Mode, Policy};
+use conclave_core::model::{HookDefinition, HookEvent, Mode, Policy};
 
 use super::{
     ClientConfig, ConfigError, ManagerConfig, Security, client::Given, cluster, manager::LogFormat,
@@ -139,11 +139,40 @@ levle = "debug"
     golden::check("manager_mistakes.txt", &complaint(ManagerConfig::parse("m.toml", text)));
 }
 
+/// The sample with its commented hook in force.
+fn hooked(change: &str) -> String {
+    let lines = APP1.lines().map(|line| match line.strip_prefix("# ") {
+        Some(line) if line.starts_with("[[hook]]") || line.contains(" = ") => line,
+        Some(_) | None => line,
+    });
+    lines.collect::<Vec<_>>().join("\n").replace("name = \"notify\"", change)
+}
+
+#[test]
+fn hook_of_the_sample_is_right_and_written_back_the_same() {
+    let app1 = cluster::parse("app1.toml", &hooked("name = \"notify\"")).unwrap();
+    let [hook] = &app1.hooks[..] else { panic!("{:?}", app1.hooks) };
+    assert_eq!((&*hook.name, &hook.on[..], hook.required), ("notify", &HookEvent::ALL[..], false));
+    assert_eq!(hook.deadline_ms, HookDefinition::DEADLINE);
+    let written = cluster::to_toml(&app1);
+    assert_eq!(cluster::parse("written.toml", &written).unwrap(), app1);
+}
+
+#[test]
+fn mistakes_in_a_hook_are_told_with_their_lines() {
+    let text = hooked("name = \"../notify\"").replace("\"undone\"", "\"ended\"");
+    let said = complaint(cluster::parse("app1.toml", &text));
+    for part in [": hook \"../notify\": wanted a file name", ": on: wanted some of opened, "] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(said.lines().all(|line| line.starts_with("app1.toml line ")), "{said}");
+}
+
 #[test]
 fn manager_with_tls_and_insecure_is_refused() {
     let text = MANAGER.replacen("[tls]", "insecure = true\n[tls]", 1);
     let said = complaint(ManagerConfig::parse("m.toml", &text));
-    assert_eq!(said, "m.toml line 11: wanted [tls] or insecure = true, found both\n");
+    assert_eq!(said, "m.toml line 12: wanted [tls] or insecure = true, found both\n");
 }
 
 #[test]
