@@ -1,9 +1,7 @@
 //! Mode `quorum` on real servers: what it rests on is looked at, changed in the safe order, set on
 //! request.
 
-use std::{thread, time::Duration};
-
-use conclave_lab::{Group, GroupSpec, Host, Lab, LabSpec, WriterSpec};
+use conclave_lab::{Group, GroupSpec, Host, Lab, LabSpec};
 use serde_json::Value;
 
 use super::stand::{self, SOON};
@@ -122,43 +120,6 @@ fn dead_acker_is_locked_out_and_let_in_when_it_is_back() {
     db3.start_mysqld().unwrap();
     group.wait_healthy(SOON).expect("it is an acker again");
     assert_eq!(value(&db1, locked), "N");
-    stand::nothing_lost(&lab, writer, "db1");
-}
-
-#[test]
-fn primary_that_waits_for_lost_acknowledgements_is_woken() {
-    let lab = stand::lab();
-    let group = stand::group(&lab, &[]);
-    // Clients that give up would write again, and so release those that wait.
-    let patient = WriterSpec { connections: 24, op_deadline: 2 * SOON, ..WriterSpec::default() };
-    let mut writer = lab.write(&patient).expect("start clients");
-    writer.wait_ok_after(0, SOON).expect("they write");
-    let db1 = lab.host("db1").unwrap();
-    let is_stuck = || {
-        let look = || {
-            let waits = "SHOW STATUS LIKE 'Rpl_semi_sync_source_wait_sessions'";
-            let waits = db1.sql(waits).expect("ask it")[0][1] != "0";
-            (waits, value(&db1, "SELECT @@GLOBAL.gtid_executed"))
-        };
-        let before = look();
-        thread::sleep(Duration::from_millis(500));
-        before.0 && before == look()
-    };
-    // Both receive what is written, nothing comes back, and the connections are ended before it
-    // could be sent again.
-    lab.cut("db2", "db1").unwrap();
-    lab.cut("db3", "db1").unwrap();
-    stand::wait("every client to wait", is_stuck);
-    let dumps = "SELECT ID FROM information_schema.processlist WHERE COMMAND LIKE 'Binlog Dump%'";
-    for dump in db1.sql(dumps).unwrap() {
-        db1.sql(&format!("KILL {}", dump[0])).unwrap();
-    }
-    let at = stand::now();
-    lab.heal().unwrap();
-    stand::writes_again(&mut writer, at);
-    let markers = value(&db1, "SELECT COUNT(*) FROM conclave.marker");
-    assert_ne!(markers, "0", "they were not woken by us");
-    group.wait_healthy(SOON).expect("all is well");
     stand::nothing_lost(&lab, writer, "db1");
 }
 
