@@ -22,6 +22,10 @@ use crate::{
 /// Pause before a failed step is tried again.
 const RETRY: Micros = Micros(200_000);
 
+/// Pause before a step is run again whose beginning or end the log did not take: with no majority
+/// it refuses at once, and would be asked as fast as the leader can.
+const UNAGREED: Micros = Micros(100_000);
+
 /// How long a stop of a receiver is waited for once nothing depends on it.
 const STRAGGLER: Micros = Micros(1_000_000);
 
@@ -515,7 +519,8 @@ fn failures(step: &StepRecord) -> usize {
 }
 
 /// An order to run a step now, unless it is met, running, or failed less than `pause` ago; each
-/// further failure in a row doubles the pause, up to sixteen times.
+/// further failure in a row doubles the pause, up to sixteen times. One that ended without a word
+/// about it in the record rests for a moment, too.
 pub fn order(
     view: &View,
     cluster: &ClusterState,
@@ -526,7 +531,8 @@ pub fn order(
 ) -> Option<Move> {
     let ended = seen.ended.get(&step.id);
     let pause = Micros(pause.0 << failures(step).saturating_sub(1).min(4));
-    let rests = |ended: &Mono| step.has_failed() && view.now.since(*ended) < pause;
+    let pause = if step.has_failed() { pause } else { UNAGREED };
+    let rests = |ended: &Mono| view.now.since(*ended) < pause;
     if step.met().is_some() || seen.running.contains_key(&step.id) || ended.is_some_and(rests) {
         return None;
     }

@@ -23,6 +23,9 @@ const NET_TIMEOUT: Micros = 4_000_000;
 /// `SOURCE_CONNECT_RETRY`.
 const CONNECT_RETRY: Micros = 1_000_000;
 
+/// How long an acknowledgement takes that is not sent at once.
+const SLOW_ACK: Micros = 300;
+
 /// Most transactions carried at once.
 const BATCH: usize = 64;
 
@@ -306,10 +309,19 @@ impl Thread {
         true
     }
 
-    /// The acknowledgement travels by itself: it arrives even if the receiver is stopped now.
+    /// The acknowledgement travels by itself: as a rule it arrives even if the receiver is stopped
+    /// now [seen on real servers]; but it may not have been sent yet, and then it is lost [as well].
     fn acknowledge(&self, wire: Wire, index: usize) {
         let (ctx, me) = (self.ctx.clone(), self.me);
+        let (run, is_slow) = (self.run, self.ctx.world().rng.chance(20));
         self.ctx.sim.spawn(Owner::WORLD, async move {
+            if is_slow {
+                ctx.sim.sleep(SLOW_ACK).await;
+                let of = Thread { ctx: ctx.clone(), me, run };
+                if of.is_over() {
+                    return;
+                }
+            }
             let until = ctx.sim.now() + NET_TIMEOUT;
             if !ctx.travel(Node::Host(me), Node::Host(wire.source), until).await {
                 return;

@@ -224,7 +224,7 @@ impl World {
         let source = self.servers[0].address.clone();
         for ix in 1..self.servers.len() {
             self.servers[ix].link = Some(Link::new(source.clone(), LinkOptions::default()));
-            self.servers[ix].semi.replica = acks > 0;
+            self.servers[ix].semi.replica = acks > 0 && definition.servers[ix].acker;
             self.start_receiver(ix);
             self.start_applier(ix);
         }

@@ -53,6 +53,9 @@ pub struct Wait {
     pub is_applier: bool,
 }
 
+/// Somebody who is not in the definition.
+const STRANGER: Ix = Ix::MAX;
+
 /// Semi-synchronous replication, both sides.
 #[derive(Debug, Default)]
 pub struct Semi {
@@ -62,6 +65,8 @@ pub struct Semi {
     pub replica: bool,
     /// `rpl_semi_sync_source_wait_for_replica_count`.
     pub acks: u32,
+    /// A client that is not in the definition acknowledges everything at once.
+    pub has_stranger: bool,
     /// The position up to which each replica has acknowledged.
     pub acked: BTreeMap<Ix, usize>,
 }
@@ -187,6 +192,8 @@ pub struct Server {
     pub boots_read_only: bool,
     /// `relay_log_recovery`: a restart throws away what was received and not applied.
     pub relay_log_recovery: bool,
+    /// A person has changed its semi-sync settings, or started its threads, by hand.
+    pub is_loose: bool,
     /// Next number of its own.
     next: u64,
     uuids: Vec<String>,
@@ -221,10 +228,19 @@ impl Server {
             apply_us: 300,
             boots_read_only: true,
             relay_log_recovery: false,
+            is_loose: false,
             next: 1,
             uuids,
             watchers: Default::default(),
         }
+    }
+
+    /// Another server at the same address, empty and read-only, that everybody but its identity
+    /// takes for this one.
+    pub fn stranger(&self, now: Micros) -> Self {
+        let stranger = Self::new(self.ix, self.uuids.clone(), self.address.clone());
+        let uuid = format!("99999999-0000-0000-0000-{:012}", self.boot);
+        Self { uuid, boot: self.boot + 1, started: now.saturating_sub(1_000_000), ..stranger }
     }
 
     /// Answers statements.
@@ -307,6 +323,9 @@ impl Server {
             self.next = self.next.max(trx.number + 1);
         }
         self.waits.push_back(Wait { index: self.binlog.len(), client, is_applier });
+        if self.semi.has_stranger {
+            self.semi.acked.insert(STRANGER, self.binlog.len());
+        }
         self.release();
         self.grew(Watch::Log);
     }
@@ -412,6 +431,20 @@ impl Server {
                 self.next = trx.number + 1;
             }
         }
+    }
+
+    /// What it has committed, as a backup holds it.
+    pub fn copy(&self) -> Vec<Trx> {
+        self.binlog[..self.binlog.len() - self.waits.len()].to_vec()
+    }
+
+    /// While it does not run its data is replaced by a copy of another server's.
+    pub fn put_in(&mut self, copy: Vec<Trx>) {
+        self.waits.clear();
+        self.link = None;
+        self.executed = Gtids::default();
+        copy.iter().for_each(|trx| self.executed.add(*trx));
+        self.binlog = copy;
     }
 
     /// Starts mysqld: recovery commits what is in the binary log [kill -9, restart]; the

@@ -159,17 +159,13 @@ impl super::Manager {
             self.vouches.record(&regime, &look);
             self.attendance.record(&regime, (&host, port), &look);
         }
-        let mut looks = self.seen(name).observations.clone();
-        looks.insert(look.server.clone(), look.clone());
-        let vouched = self.vouches.standing(looks.values());
-        let unarmed = self.vouches.unarmed();
-        let (absent, stuck) = (self.attendance.absent(), self.attendance.stuck());
-        let seen = self.seen(name);
-        (seen.vouched, seen.unarmed) = (vouched, unarmed);
-        (seen.absent, seen.stuck) = (absent, stuck);
+        let seen = self.view.clusters.entry(name.clone()).or_default();
+        seen.observations.insert(look.server.clone(), look);
+        seen.vouched = self.vouches.standing(seen.observations.values());
+        seen.unarmed = self.vouches.unarmed();
+        (seen.absent, seen.stuck) = (self.attendance.absent(), self.attendance.stuck());
         if is_primary && is_writable {
             seen.seen_writable = Some(at);
         }
-        seen.observations.insert(look.server.clone(), look);
     }
 }

@@ -2,6 +2,7 @@
 
 mod ackers;
 mod fault;
+mod foolish;
 mod hook;
 mod leader;
 mod operator;
