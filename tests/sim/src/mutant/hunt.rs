@@ -162,14 +162,14 @@ impl Den {
         let mut test = vec!["--test", "scenario", "--", "--skip", "random", &jobs];
         test.extend(mutant.scenario.as_deref());
         let mut tests = self.cargo("test", &test);
-        let child = tests.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let child = tests.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let Some(output) = patient(child)? else {
             return Ok(End::Void { why: "the scenarios came to no end".into() });
         };
         Ok(match failed(&String::from_utf8_lossy(&output.stdout)) {
             tests if !tests.is_empty() => End::Scenario { tests },
             _ if output.status.success() => End::Survived,
-            _ => End::Void { why: "the scenarios were not run".into() },
+            _ => End::Void { why: format!("no scenario was judged: {}", last(&output.stderr, 8)) },
         })
     }
 
