@@ -247,6 +247,7 @@ fn definition() -> ClusterDefinition {
         servers: (0..SERVERS).map(server).collect(),
         writer: None,
         readers: Vec::new(),
+        hooks: Vec::new(),
         policy: Policy::default(),
     }
 }
