@@ -430,9 +430,9 @@ impl Live {
         inner.clusters.get(cluster).is_some_and(|seen| seen.acted.contains(&step))
     }
 
-    /// The end of a step of this leader's is on record.
-    pub fn step_recorded(&self, order: &StepOrder, outcome: &StepOutcome, now: Mono) {
-        self.with(&order.place.cluster, |seen| seen.vouches.followed(order, outcome, now));
+    /// The end of a step that this leader began then is on record.
+    pub fn step_recorded(&self, order: &StepOrder, outcome: &StepOutcome, began: Mono, now: Mono) {
+        self.with(&order.place.cluster, |seen| seen.vouches.followed(order, outcome, began, now));
     }
 
     /// A step ended on this leader.

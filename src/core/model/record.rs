@@ -247,25 +247,8 @@ impl StepKind {
 
     /// The call, if it is one of a script.
     pub fn hook(&self) -> Option<&HookCall> {
-        match self {
-            StepKind::Hook { call } => Some(call),
-            StepKind::StopReceiver
-            | StepKind::Fence { .. }
-            | StepKind::CatchUp { .. }
-            | StepKind::Apply { .. }
-            | StepKind::Detach
-            | StepKind::Follow { .. }
-            | StepKind::OpenForWrites { .. }
-            | StepKind::TakeVip { .. }
-            | StepKind::DropVips { .. }
-            | StepKind::ResumeReceiver
-            | StepKind::Wake
-            | StepKind::MakeReadOnly
-            | StepKind::Arm { .. }
-            | StepKind::LockOut { .. }
-            | StepKind::LetIn { .. }
-            | StepKind::Harden { .. } => None,
-        }
+        let StepKind::Hook { call } = self else { return None };
+        Some(call)
     }
 }
 
