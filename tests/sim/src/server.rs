@@ -337,6 +337,12 @@ impl Server {
         self.changed();
     }
 
+    /// Connections that acknowledge, a stranger's among them.
+    fn semi_clients(&self) -> u32 {
+        let known = self.dumps.values().filter(|dump| dump.is_semi).count();
+        (known + usize::from(self.semi.has_stranger)) as u32
+    }
+
     /// A replica acknowledges everything up to that place in the binary log.
     pub fn acknowledged(&mut self, by: Ix, index: usize) {
         if self.semi.source && !self.is_deaf {
@@ -503,7 +509,7 @@ impl Server {
                 source_enabled: self.semi.source,
                 replica_enabled: self.semi.replica,
                 replica_active: self.is_acker(),
-                clients: self.dumps.values().filter(|dump| dump.is_semi).count() as u32,
+                clients: self.semi_clients(),
                 acks: self.semi.acks,
                 timeout_ms: 86_400_000_000,
                 after_sync: true,
