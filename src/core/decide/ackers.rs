@@ -24,7 +24,7 @@ use crate::{
         Actor, DeadAckerPolicy, GtidSet, LastAckerPolicy, Micros, Mode, Mono, Observation,
         Receiver, Regime, ServerFacts, ServerName, StepKind,
     },
-    state::{ClusterState, Standing},
+    state::ClusterState,
 };
 
 /// Sessions that wait for so long while nothing is committed wait in vain.
@@ -214,8 +214,9 @@ fn asks(
     source.is_some() && source == here
 }
 
-/// A member that was locked out on this server, by us: on the primary it is let in when it asks for
-/// it, elsewhere at once, so that it may follow if that server is promoted.
+/// A server that was locked out on this one, by us: on the primary it is let in when it asks for
+/// it and has nothing that the primary lacks, elsewhere at once, so that it may follow if that
+/// server is promoted.
 pub fn let_in(
     view: &View,
     cluster: &ClusterState,
@@ -225,11 +226,12 @@ pub fn let_in(
 ) -> Option<StepKind> {
     let is_primary = cluster.primary() == Some(at);
     let may = |name: &&ServerName| {
-        let member = cluster.members.get(*name).map(|member| &member.standing);
-        let is_kept_out = matches!(member, Some(Standing::Quarantined { .. }) | None);
         let theirs = seen.facts(name, view.now, FRESH);
-        let is_clean = theirs.is_some_and(|theirs| upkeep::errant(facts, theirs).is_empty());
-        asks(view, cluster, seen, at, name) && !is_kept_out && is_clean
+        let is_clean = theirs.is_some_and(|theirs| {
+            let is_itself = upkeep::known_uuid(cluster, name) == Some(&theirs.uuid);
+            is_itself && upkeep::errant(facts, theirs).is_empty()
+        });
+        is_clean && asks(view, cluster, seen, at, name)
     };
     let server = cluster.locks.get(at)?.iter().find(|name| !is_primary || may(name))?;
     let account = cluster.definition.server(server)?.replication_account.clone();
