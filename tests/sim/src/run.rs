@@ -255,7 +255,10 @@ impl World {
             return Some(format!("the writer address is not at {name}"));
         }
         let (is_quorum, wanted) = (state.definition.mode == Mode::Quorum, state.definition.acks);
-        if let Some(regime) = state.regime().filter(|_| is_quorum)
+        // Fewer cannot be made to wait for more.
+        let here = primary.dumps.values().filter(|dump| dump.is_semi).count();
+        let is_possible = here >= wanted as usize;
+        if let Some(regime) = state.regime().filter(|_| is_quorum && is_possible)
             && (regime.acks != wanted || primary.semi.acks != wanted)
         {
             let (agreed, set) = (regime.acks, primary.semi.acks);
