@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use super::{
     candidate, coverage, stage, verdict,
     view::{ClusterView, FRESH, Move, StepOrder, View, place},
+    vouch,
 };
 use crate::{
     model::{
@@ -173,10 +174,8 @@ impl Case<'_> {
             return !self.may_have_restarted(server);
         }
         let facts = self.seen.facts(server, self.view.now, FRESH);
-        let since = self.seen.opened_at.map(|opened| self.view.now.since(opened).plus(FRESH));
-        let is_older = facts.zip(since).is_some_and(|(facts, since)| {
-            facts.uptime_seconds.saturating_mul(1_000_000) > since.plus(FRESH).0
-        });
+        let since = self.seen.opened_at.map(|opened| self.view.now.since(opened));
+        let is_older = facts.zip(since).is_some_and(|(facts, since)| vouch::is_older(facts, since));
         let limit = Micros::from(self.cluster.definition.policy.ballot_age_ms);
         is_older && self.attempt.opening.tally.vouched(limit).any(|name| name == server)
     }

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::view::StepOrder;
+use super::view::{FRESH, StepOrder};
 use crate::model::{
     GtidSet, Micros, Mono, Observation, Receiver, Regime, ServerFacts, ServerName, StepEvidence,
     StepKind, StepOutcome,
@@ -183,6 +183,12 @@ fn unarmed(regime: &Regime, facts: &ServerFacts) -> Option<String> {
     let (clients, ackers) = (semi_sync.clients, regime.ackers.len());
     (clients as usize > ackers)
         .then(|| format!("{clients} servers acknowledge its commits, {ackers} are on record"))
+}
+
+/// Whether a server was up before any ballot that counted when an attempt was opened `since` ago: it
+/// did not restart after another manager vouched for it.
+pub fn is_older(facts: &ServerFacts, since: Micros) -> bool {
+    facts.uptime_seconds.saturating_mul(1_000_000) > since.plus(FRESH).plus(FRESH).0
 }
 
 /// When a server booted, on the observer's clock.
