@@ -8,7 +8,7 @@
 //!                 -> write ours, fsync -> run the command until its deadline -> log a line -> unlock
 //! ```
 
-// It runs on a database host, a process of its own, and waits for a lock and a child by its clock.
+// It runs on a database host, a process of its own, and waits for a lock and a child.
 #![allow(clippy::disallowed_methods)]
 
 use std::{
@@ -17,16 +17,16 @@ use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use conclave_core::model::{Epoch, Term, Token};
+use conclave_core::model::{Epoch, Mono, Term, Token};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
 
-use crate::cli::print::utc;
+use crate::{adapters::clock::SystemClock, cli::print::utc};
 
 /// Versions of the arguments and files that this build can handle; the first is all there is.
 pub const PROTOCOL: u32 = 1;
@@ -85,9 +85,10 @@ pub fn pass(request: &Request, mut out: File) -> u32 {
     }
 }
 
-/// The lock, with our token written, and when the command's time is over.
-fn admit(request: &Request) -> Result<(File, Instant), Refused> {
-    let end = Instant::now() + request.limit;
+/// The lock, with our token written, and when the command's time is over: by a clock that goes on
+/// while the host is suspended.
+fn admit(request: &Request) -> Result<(File, Mono), Refused> {
+    let end = SystemClock.after(request.limit);
     let lock = request.file(".lock");
     let lock = OpenOptions::new().create(true).append(true).open(&lock);
     let lock = lock.map_err(|error| request.unusable("lock", &error))?;
@@ -98,7 +99,7 @@ fn admit(request: &Request) -> Result<(File, Instant), Refused> {
         return Err(("it comes too late, refused".into(), BUSY));
     }
     while lock.try_lock().is_err() {
-        if Instant::now() >= end {
+        if SystemClock.left(end).is_zero() {
             return Err(("another command held it all the time".into(), BUSY));
         }
         std::thread::sleep(POLL);
@@ -117,11 +118,14 @@ fn admit(request: &Request) -> Result<(File, Instant), Refused> {
     if seen != Some(request.token) {
         request.remember().map_err(|error| request.unusable("write", &error))?;
     }
+    if SystemClock.left(end).is_zero() {
+        return Err(("no time is left for the command".into(), BUSY));
+    }
     Ok((lock, end))
 }
 
 /// Runs the command, which holds the lock for as long as it or a child of it lives.
-fn run(request: &Request, lock: File, end: Instant, out: &File) -> Result<u32, Refused> {
+fn run(request: &Request, lock: File, end: Mono, out: &File) -> Result<u32, Refused> {
     let output = || out.try_clone().map(Stdio::from).map_err(|e| request.unusable("print for", &e));
     let mut command = Command::new("sh");
     // The lock comes in as standard input, for want of another way to hand a file down.
@@ -132,7 +136,7 @@ fn run(request: &Request, lock: File, end: Instant, out: &File) -> Result<u32, R
         Some(status) => code(status),
         None => {
             let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
-            if wait(&mut child, Instant::now() + GRACE).is_none() {
+            if wait(&mut child, SystemClock.after(GRACE)).is_none() {
                 let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
                 let _ = child.wait();
             }
@@ -143,11 +147,11 @@ fn run(request: &Request, lock: File, end: Instant, out: &File) -> Result<u32, R
     Ok(status)
 }
 
-fn wait(child: &mut Child, end: Instant) -> Option<ExitStatus> {
+fn wait(child: &mut Child, end: Mono) -> Option<ExitStatus> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
-            Ok(None) if Instant::now() < end => std::thread::sleep(POLL),
+            Ok(None) if !SystemClock.left(end).is_zero() => std::thread::sleep(POLL),
             Ok(None) | Err(_) => return None,
         }
     }

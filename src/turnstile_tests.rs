@@ -154,6 +154,17 @@ fn a_command_that_comes_after_its_time_by_the_hosts_clock_is_refused() {
 }
 
 #[test]
+fn a_command_without_time_left_once_it_has_the_lock_is_not_run() {
+    for host in WAYS.map(Host::new) {
+        let ran = host.path("ran");
+        let body = format!("touch {}", ran.display());
+        let over = (BUSY, "turnstile: no time is left for the command\n".into());
+        assert_eq!(host.ask(&host.request((1, 1, 1), &body, Duration::ZERO)), over);
+        assert!(!ran.exists());
+    }
+}
+
+#[test]
 fn a_command_that_takes_too_long_is_ended_with_its_children() {
     for host in WAYS.map(Host::new) {
         let late = host.path("late");

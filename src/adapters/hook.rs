@@ -5,7 +5,8 @@
 //!   told by environment: CONCLAVE_EVENT, _CLUSTER, _KEY, _OLD_HOST, _NEW_HOST, ...
 //!   heard: exit status 0 is success; the last lines it prints are kept, whatever more there is
 //! ```
-//! It has a deadline, after which its whole process group is killed.
+//! Its whole process group is killed at its deadline, and when nobody hears it out any more: another
+//! leader may be calling it by now.
 
 use std::{
     io,
@@ -56,14 +57,17 @@ impl Hooks for HookPort {
         tracing::info!(cluster = %order.cluster, step = %order.step, "{label} begins");
         let (heard, voice) = voice().map_err(|error| local(error.to_string()))?;
         let mut child = spawn(&path, order, voice).map_err(|error| local(error.to_string()))?;
-        let group = child.id().map(|id| Pid::from_raw(id.cast_signed()));
+        let mut group = Group(child.id().map(|id| Pid::from_raw(id.cast_signed())));
         let mut said = Vec::new();
         let ended = timeout(SystemClock.left(deadline), hear(&mut child, heard, &mut said)).await;
         let text = String::from_utf8_lossy(&said).trim().to_owned();
-        if ended.is_err() {
-            // The group may be gone by itself in this very moment.
-            let _ = group.map(|group| killpg(group, Signal::SIGKILL));
-            let _ = child.wait().await;
+        match ended {
+            // What it left running is its own affair.
+            Ok(_) => group.0 = None,
+            Err(_) => {
+                drop(group);
+                let _ = child.wait().await;
+            }
         }
         tracing::info!(cluster = %order.cluster, step = %order.step, ?ended, "{label} ended: {text}");
         match ended {
@@ -80,6 +84,16 @@ impl Hooks for HookPort {
                 Err(PortError::unknown(Trouble::Silent, why))
             }
         }
+    }
+}
+
+/// A script and its children, which end with this.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // It may be gone by itself in this very moment.
+        let _ = self.0.map(|group| killpg(group, Signal::SIGKILL));
     }
 }
 

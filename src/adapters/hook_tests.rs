@@ -103,18 +103,45 @@ async fn script_that_prints_megabytes_is_heard_out_and_its_end_is_kept() {
     assert!(said.len() <= KEPT && said.ends_with("x\nend"), "{} bytes", said.len());
 }
 
-#[tokio::test]
-async fn script_that_never_ends_is_killed_with_its_children() {
-    let scripts = Scripts::new();
+/// A child of this one shows that it is alive, again and again.
+fn restless(scripts: &Scripts) -> PathBuf {
     let alive = scripts.0.path().join("alive");
     let loops = format!("(while :; do touch {}; sleep 0.02; done) & wait", alive.display());
     scripts.write("script", &loops, 0o755);
+    alive
+}
+
+async fn assert_quiet(alive: &Path) {
+    let _ = fs::remove_file(alive);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!alive.exists(), "a child lives on");
+}
+
+#[tokio::test]
+async fn script_that_is_given_up_is_killed_with_its_children() {
+    let scripts = Scripts::new();
+    let alive = restless(&scripts);
+    let call = scripts.call("script", Duration::from_secs(60));
+    let begun = async {
+        while !alive.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        ended = call => panic!("{ended:?}"),
+        () = begun => {}
+    }
+    assert_quiet(&alive).await;
+}
+
+#[tokio::test]
+async fn script_that_never_ends_is_killed_with_its_children() {
+    let scripts = Scripts::new();
+    let alive = restless(&scripts);
     let error = scripts.call("script", Duration::from_millis(300)).await.unwrap_err();
     assert_eq!((error.trouble, error.certainty), (Trouble::Silent, Certainty::Unknown));
     assert!(error.why.contains("killed at its deadline of 300 ms"), "{}", error.why);
-    let _ = fs::remove_file(&alive);
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(!alive.exists(), "a child lives on");
+    assert_quiet(&alive).await;
 }
 
 #[tokio::test]

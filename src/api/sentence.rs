@@ -151,6 +151,23 @@ pub fn goal(target: &ServerName, goal: &StepKind) -> String {
              have been acknowledged",
             extra.count()
         ),
+        StepKind::Arm { acks: 0, .. } => {
+            format!("commits on {target} wait for no acknowledgement any more")
+        }
+        StepKind::Arm { acks, ackers, by: _ } => {
+            format!("commits on {target} wait for {acks} acknowledgement(s) of {}", names(ackers))
+        }
+        StepKind::LockOut { server, account } => {
+            format!("lock {server} out on {target} (account {account}): it is dead for long")
+        }
+        StepKind::LetIn { server, account } => {
+            format!("let {server} in on {target} again (account {account})")
+        }
+        StepKind::Harden { settings, by: _ } => {
+            let names = settings.iter().flat_map(|setting| setting.variables());
+            let names: Vec<&str> = names.map(|(name, _)| *name).collect();
+            format!("set {} on {target} for good", names.join(", "))
+        }
         StepKind::Hook { call } => {
             let need = if call.required { ", required" } else { "" };
             format!("call hook {} on {}{need}", call.name, call.event.as_str())

@@ -254,7 +254,7 @@ impl Loop {
             let end = step::run(&world, &order).await;
             let took = SystemClock.now().since(began);
             if let step::End::Recorded(outcome) = &end {
-                live.step_recorded(&order, outcome, SystemClock.now());
+                live.step_recorded(&order, outcome, began, SystemClock.now());
             }
             log_end(&end, &format!("{cluster} step {id} {goal} on {target}, {took}"));
             live.step_ended(&cluster, id, SystemClock.now());

@@ -3,6 +3,7 @@
 mod cluster;
 pub(super) mod extra;
 mod group;
+mod harden;
 mod server;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use conclave_core::{
     state::{ClusterState, GroupState},
 };
 
+pub use self::harden::harden;
 use super::{
     desk::{Findings, Snapshot},
     document::{

@@ -7,7 +7,8 @@ use crate::api::{
     operator,
     pb::{
         Caller, ClusterApplyRequest, ClusterListRequest, ClusterRequest, FailoverRequest,
-        GroupInitRequest, PauseRequest, RejoinRequest, ReportRequest, StatusRequest, WatchRequest,
+        GroupInitRequest, HardenRequest, PauseRequest, RejoinRequest, ReportRequest, StatusRequest,
+        WatchRequest,
     },
 };
 
@@ -36,7 +37,7 @@ macro_rules! asked {
 }
 
 asked!(ClusterApplyRequest ClusterListRequest ClusterRequest FailoverRequest GroupInitRequest
-    PauseRequest RejoinRequest ReportRequest StatusRequest WatchRequest);
+    HardenRequest PauseRequest RejoinRequest ReportRequest StatusRequest WatchRequest);
 
 impl<D> Admin<D> {
     /// The person, and the request as it may be passed on in their name.

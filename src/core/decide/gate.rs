@@ -6,6 +6,7 @@ use super::{
     candidate, coverage, upkeep,
     verdict::{self, Verdict},
     view::{ClusterView, FRESH, View, Wish},
+    vouch,
 };
 use crate::{
     model::{ClusterName, GtidSet, Micros, Mode, Refusal, ServerName, Tally},
@@ -198,26 +199,35 @@ pub fn feasible(
     out
 }
 
-/// The ackers that somebody vouches for: this leader, and managers by their ballots; after the loss
-/// of the leader, those managers alone, by ballots as old as they are while all is well.
+/// The ackers that somebody vouches for, as [`super::progress`] will ask once they are stopped: this
+/// leader; and other managers by their ballots, for those that have been up long enough to tell that
+/// they did not restart since. After the loss of the leader whoever leads next counts as it did.
 fn vouched(
     view: &View,
     cluster: &ClusterState,
     seen: &ClusterView,
     fault: Fault,
 ) -> BTreeSet<ServerName> {
-    let (own, limit) = match fault {
-        Fault::Process | Fault::Host => {
-            (seen.vouched.clone(), cluster.definition.policy.ballot_age_ms.into())
-        }
-        Fault::ProcessAndLeader => (BTreeSet::new(), CALM_BALLOT),
+    let limit = match fault {
+        Fault::Process | Fault::Host => cluster.definition.policy.ballot_age_ms.into(),
+        Fault::ProcessAndLeader => CALM_BALLOT,
     };
     let tally = seen.tally.clone().map(|mut tally| {
         tally.ballots.retain(|manager, _| *manager != view.me);
         tally
     });
-    let others = tally.iter().flat_map(|tally| tally.vouched(limit)).cloned();
-    own.into_iter().chain(others).collect()
+    let by_others: Vec<&ServerName> = tally.iter().flat_map(|tally| tally.vouched(limit)).collect();
+    let others = view.voters.iter().filter(|manager| **manager != view.me).count();
+    let is_own = |server: &ServerName| match fault {
+        Fault::Process | Fault::Host => seen.vouched.contains(server),
+        Fault::ProcessAndLeader => by_others.iter().filter(|by| **by == server).count() >= others,
+    };
+    let is_old = |server: &ServerName| {
+        let facts = seen.facts(server, view.now, FRESH);
+        facts.is_some_and(|facts| vouch::is_older(facts, Micros(0)))
+    };
+    let known = by_others.iter().copied().chain(&seen.vouched);
+    known.filter(|name| is_own(name) || by_others.contains(name) && is_old(name)).cloned().collect()
 }
 
 /// Whether the managers that answered lately could decide without the leader.
@@ -305,6 +315,9 @@ pub fn ackers_for(
         standing == Some(&crate::state::Standing::Member) && !field.errant.contains_key(name)
     };
     let mut ackers = cluster.definition.ackers_of(candidate);
-    ackers.retain(|name| recruits.contains(name) && is_clean(name));
+    let is_locked = |name: &ServerName| {
+        cluster.locks.get(candidate).is_some_and(|locked| locked.contains(name))
+    };
+    ackers.retain(|name| recruits.contains(name) && is_clean(name) && !is_locked(name));
     ackers
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use super::{
     candidate, coverage, stage, verdict,
     view::{ClusterView, FRESH, Move, StepOrder, View, place},
+    vouch,
 };
 use crate::{
     model::{
@@ -21,6 +22,10 @@ use crate::{
 
 /// Pause before a failed step is tried again.
 const RETRY: Micros = Micros(200_000);
+
+/// Pause before a step is run again whose beginning or end the log did not take: with no majority
+/// it refuses at once, and would be asked as fast as the leader can.
+const UNAGREED: Micros = Micros(100_000);
 
 /// How long a stop of a receiver is waited for once nothing depends on it.
 const STRAGGLER: Micros = Micros(1_000_000);
@@ -169,10 +174,8 @@ impl Case<'_> {
             return !self.may_have_restarted(server);
         }
         let facts = self.seen.facts(server, self.view.now, FRESH);
-        let since = self.seen.opened_at.map(|opened| self.view.now.since(opened).plus(FRESH));
-        let is_older = facts.zip(since).is_some_and(|(facts, since)| {
-            facts.uptime_seconds.saturating_mul(1_000_000) > since.plus(FRESH).0
-        });
+        let since = self.seen.opened_at.map(|opened| self.view.now.since(opened));
+        let is_older = facts.zip(since).is_some_and(|(facts, since)| vouch::is_older(facts, since));
         let limit = Micros::from(self.cluster.definition.policy.ballot_age_ms);
         is_older && self.attempt.opening.tally.vouched(limit).any(|name| name == server)
     }
@@ -520,7 +523,8 @@ fn failures(step: &StepRecord) -> usize {
 }
 
 /// An order to run a step now, unless it is met, running, or failed less than `pause` ago; each
-/// further failure in a row doubles the pause, up to sixteen times.
+/// further failure in a row doubles the pause, up to sixteen times. One that ended without a word
+/// about it in the record rests for a moment, too.
 pub fn order(
     view: &View,
     cluster: &ClusterState,
@@ -531,7 +535,8 @@ pub fn order(
 ) -> Option<Move> {
     let ended = seen.ended.get(&step.id);
     let pause = Micros(pause.0 << failures(step).saturating_sub(1).min(4));
-    let rests = |ended: &Mono| step.has_failed() && view.now.since(*ended) < pause;
+    let pause = if step.has_failed() { pause } else { UNAGREED };
+    let rests = |ended: &Mono| view.now.since(*ended) < pause;
     if step.met().is_some() || seen.running.contains_key(&step.id) || ended.is_some_and(rests) {
         return None;
     }

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::view::StepOrder;
+use super::view::{FRESH, StepOrder};
 use crate::model::{
     GtidSet, Micros, Mono, Observation, Receiver, Regime, ServerFacts, ServerName, StepEvidence,
     StepKind, StepOutcome,
@@ -77,7 +77,10 @@ impl Vouches {
     /// primary was read back has acknowledged nothing for it before: as long as it does not restart,
     /// it holds all that it ever will, level or not. So a candidate that is lost while it is opened
     /// can be superseded.
-    pub fn followed(&mut self, order: &StepOrder, outcome: &StepOutcome, at: Mono) {
+    ///
+    /// It was read back at some time between `began` and `at`. Of a server as young as that a restart
+    /// in between could not be told.
+    pub fn followed(&mut self, order: &StepOrder, outcome: &StepOutcome, began: Mono, at: Mono) {
         let StepKind::Follow { source, acker: true, .. } = &order.record.goal else { return };
         let Some(StepEvidence::Server { received, uptime_seconds: Some(uptime), .. }) =
             outcome.evidence()
@@ -89,9 +92,7 @@ impl Vouches {
             .runs
             .iter()
             .all(|run| run.outcome.as_ref().is_none_or(|outcome| outcome.evidence().is_none()));
-        // The end is seen some time after the read-back. Of a server as young as that, a restart in
-        // between could not be told.
-        let is_telling = *uptime >= YOUNG;
+        let is_telling = *uptime >= YOUNG + at.since(began).0.div_ceil(1_000_000);
         if order.is_chore || order.primary.as_ref() != Some(source) || !is_first || !is_telling {
             return;
         }
@@ -174,12 +175,20 @@ fn unarmed(regime: &Regime, facts: &ServerFacts) -> Option<String> {
         return None;
     }
     let semi_sync = facts.semi_sync.clone().unwrap_or_default();
-    if !semi_sync.is_armed(regime.acks) {
-        return Some(format!("its commits did not wait for {} acknowledgement(s)", regime.acks));
+    let slack = semi_sync.slack(regime.acks);
+    if !slack.is_empty() {
+        let (acks, why) = (regime.acks, slack.join(", "));
+        return Some(format!("its commits did not wait for {acks} acknowledgement(s): {why}"));
     }
     let (clients, ackers) = (semi_sync.clients, regime.ackers.len());
     (clients as usize > ackers)
         .then(|| format!("{clients} servers acknowledge its commits, {ackers} are on record"))
+}
+
+/// Whether a server was up before any ballot that counted when an attempt was opened `since` ago: it
+/// did not restart after another manager vouched for it.
+pub fn is_older(facts: &ServerFacts, since: Micros) -> bool {
+    facts.uptime_seconds.saturating_mul(1_000_000) > since.plus(FRESH).plus(FRESH).0
 }
 
 /// When a server booted, on the observer's clock.
@@ -327,7 +336,7 @@ mod tests {
     /// Whether db3 is vouched for once it followed, by a later look at it.
     fn is_vouched(order: &StepOrder, outcome: &StepOutcome, look: u64, uptime: u64) -> bool {
         let mut vouches = Vouches::default();
-        vouches.followed(order, outcome, Mono(100 * S));
+        vouches.followed(order, outcome, Mono(98 * S), Mono(100 * S));
         let mut later = at(uptime, 3, replica_facts(3, 2, run(1, 9)));
         later.at = Mono(look * S);
         vouches.standing([later].iter()) == names(&[3])
@@ -338,8 +347,11 @@ mod tests {
         let (order, outcome) = following(&Group::passed(), 50);
         assert!(is_vouched(&order, &outcome, 103, 53));
         assert!(!is_vouched(&order, &outcome, 110, 5));
-        let (order, young) = following(&Group::passed(), 9);
-        assert!(!is_vouched(&order, &young, 103, 12));
+        // It took two seconds to learn of it.
+        for (uptime, is_telling) in [(11, false), (12, true)] {
+            let (order, young) = following(&Group::passed(), uptime);
+            assert_eq!(is_vouched(&order, &young, 103, uptime + 3), is_telling);
+        }
     }
 
     #[test]

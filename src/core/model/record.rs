@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ClusterName, Epoch, FailoverId, Findings, GtidSet, HookCall, HookEvent, LinkOptions, Micros,
-    Mode, ServerName, StepId, Suspicion, Tally, Term, Vip,
+    Mode, ServerName, Setting, StepId, Suspicion, Tally, Term, Vip,
 };
 
 /// A server that may acknowledge writes as primary, and what it takes to revoke that.
@@ -187,6 +187,37 @@ pub enum StepKind {
     },
     /// Its mysqld is started by its service manager.
     StartServer,
+    /// Commits here wait for so many acknowledgements, however long it takes.
+    Arm {
+        /// How many; zero: none, replication is asynchronous.
+        acks: u32,
+        /// Of these servers as many must be seen connected, on themselves.
+        ackers: BTreeSet<ServerName>,
+        /// Who asked for it.
+        by: Actor,
+    },
+    /// That server cannot acknowledge here any more: its replication account is locked, its
+    /// connections are ended, and everything committed before is executed.
+    LockOut {
+        /// The server.
+        server: ServerName,
+        /// Its account.
+        account: String,
+    },
+    /// That server may replicate from here again.
+    LetIn {
+        /// The server.
+        server: ServerName,
+        /// Its account.
+        account: String,
+    },
+    /// These settings are in force, and will be after a restart.
+    Harden {
+        /// The settings.
+        settings: BTreeSet<Setting>,
+        /// Who asked for it.
+        by: Actor,
+    },
     /// A script of the operators' own was called and ended well, on the leader's host.
     Hook {
         /// The call.
@@ -214,6 +245,10 @@ impl StepKind {
             StepKind::SaveExtra { .. } => "save_extra",
             StepKind::Rebuild { .. } => "rebuild",
             StepKind::StartServer => "start_server",
+            StepKind::Arm { .. } => "arm",
+            StepKind::LockOut { .. } => "lock_out",
+            StepKind::LetIn { .. } => "let_in",
+            StepKind::Harden { .. } => "harden",
             StepKind::Hook { .. } => "hook",
         }
     }
@@ -237,31 +272,18 @@ impl StepKind {
             | StepKind::MakeReadOnly
             | StepKind::Examine { .. }
             | StepKind::Rebuild { .. }
+            | StepKind::Arm { .. }
+            | StepKind::LockOut { .. }
+            | StepKind::LetIn { .. }
+            | StepKind::Harden { .. }
             | StepKind::Hook { .. } => false,
         }
     }
 
     /// The call, if it is one of a script.
     pub fn hook(&self) -> Option<&HookCall> {
-        match self {
-            StepKind::Hook { call } => Some(call),
-            StepKind::StopReceiver
-            | StepKind::Fence { .. }
-            | StepKind::CatchUp { .. }
-            | StepKind::Apply { .. }
-            | StepKind::Detach
-            | StepKind::Follow { .. }
-            | StepKind::OpenForWrites { .. }
-            | StepKind::TakeVip { .. }
-            | StepKind::DropVips { .. }
-            | StepKind::ResumeReceiver
-            | StepKind::Wake
-            | StepKind::MakeReadOnly
-            | StepKind::Examine { .. }
-            | StepKind::SaveExtra { .. }
-            | StepKind::Rebuild { .. }
-            | StepKind::StartServer => None,
-        }
+        let StepKind::Hook { call } = self else { return None };
+        Some(call)
     }
 }
 
@@ -491,6 +513,16 @@ impl Stage {
                 matches!(self, Stage::Promote { .. } | Stage::Repoint { .. })
             }
             StepKind::ResumeReceiver | StepKind::Wake => !is_forward,
+            StepKind::DropVips { .. }
+            | StepKind::MakeReadOnly
+            | StepKind::Arm { .. }
+            | StepKind::LockOut { .. }
+            | StepKind::LetIn { .. }
+            | StepKind::Harden { .. }
+            | StepKind::Examine { .. }
+            | StepKind::SaveExtra { .. }
+            | StepKind::Rebuild { .. }
+            | StepKind::StartServer => false,
             StepKind::Hook { call } => match call.event {
                 HookEvent::Opened => is_forward,
                 HookEvent::Published | HookEvent::Finished => {
@@ -498,12 +530,6 @@ impl Stage {
                 }
                 HookEvent::Undone => !is_forward,
             },
-            StepKind::DropVips { .. }
-            | StepKind::MakeReadOnly
-            | StepKind::Examine { .. }
-            | StepKind::SaveExtra { .. }
-            | StepKind::Rebuild { .. }
-            | StepKind::StartServer => false,
         }
     }
 

@@ -75,27 +75,13 @@ pub async fn run<P: Ports>(ports: &P, order: &StepOrder) -> End {
         return End::NotBegun(error);
     }
     let outcome = match session {
-        Ok(session) => match &order.record.goal {
-            StepKind::Examine { extra, suspicion } => {
+        Ok(session) => {
+            if let StepKind::Examine { extra, suspicion } = &order.record.goal {
                 examine::run(ports, order, session, (extra, suspicion)).await
+            } else {
+                pursue(ports, order, session).await
             }
-            StepKind::StopReceiver
-            | StepKind::Fence { .. }
-            | StepKind::CatchUp { .. }
-            | StepKind::Apply { .. }
-            | StepKind::Detach
-            | StepKind::Follow { .. }
-            | StepKind::OpenForWrites { .. }
-            | StepKind::TakeVip { .. }
-            | StepKind::DropVips { .. }
-            | StepKind::ResumeReceiver
-            | StepKind::Wake
-            | StepKind::MakeReadOnly
-            | StepKind::SaveExtra { .. }
-            | StepKind::Rebuild { .. }
-            | StepKind::StartServer
-            | StepKind::Hook { .. } => pursue(ports, order, session).await,
-        },
+        }
         Err(error) => StepOutcome::Failed { why: error.to_string() },
     };
     end(ports, order, began, outcome).await
@@ -355,6 +341,10 @@ fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {
         | StepKind::MakeReadOnly
         | StepKind::Examine { .. }
         | StepKind::Rebuild { .. }
+        | StepKind::Arm { .. }
+        | StepKind::LockOut { .. }
+        | StepKind::LetIn { .. }
+        | StepKind::Harden { .. }
         | StepKind::Hook { .. } => Vec::new(),
     }
 }

@@ -12,10 +12,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
 use crate::host::Host;
-use crate::keeper::{feed, ip_batch};
+use crate::install::run;
+use crate::keeper::{feed, ip_batch, malformed};
 use crate::lab::{Lab, Shared, in_parallel};
 use crate::spec::{LabSpec, Place};
 
@@ -37,21 +39,24 @@ impl Faults {
         let mut after = String::new();
         for host in &self.isolated {
             for port in spec.place(host)?.ports() {
-                let _ = writeln!(before, "  iifname \"{port}\" drop");
-                let _ = writeln!(after, "  oifname \"{port}\" drop");
+                let drop = counted(&format!("isolate {host}"));
+                let _ = writeln!(before, "  iifname \"{port}\" {drop}");
+                let _ = writeln!(after, "  oifname \"{port}\" {drop}");
             }
         }
         for (from, to) in &self.cuts {
+            let drop = counted(&format!("cut {from} {to}"));
             let from = spec.place(from)?;
             for port in spec.place(to)?.ports() {
-                after += &deaf(&port, from);
+                after += &deaf(&port, from, &drop);
             }
         }
         for (host, permille) in &self.loss {
             // nft refuses a comparison that is always true.
+            let drop = counted(&format!("loss {host}"));
             let lose = match permille {
-                1000.. => "drop".to_owned(),
-                0..1000 => format!("numgen random mod 1000 < {permille} drop"),
+                1000.. => drop,
+                0..1000 => format!("numgen random mod 1000 < {permille} {drop}"),
             };
             for port in spec.place(host)?.ports() {
                 let _ = writeln!(before, "  iifname \"{port}\" {lose}");
@@ -73,12 +78,29 @@ impl Faults {
     }
 }
 
+/// Drops a packet and counts it for a fault, see [`Lab::dropped`].
+fn counted(fault: &str) -> String {
+    format!("counter drop comment \"{fault}\"")
+}
+
+/// Sums the counters of nft's JSON listing by the comments of their rules.
+fn sum_counters(listing: &Value) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for rule in listing["nftables"].as_array().into_iter().flatten().map(|item| &item["rule"]) {
+        let Some(fault) = rule["comment"].as_str() else { continue };
+        let parts = rule["expr"].as_array().into_iter().flatten();
+        let packets = parts.filter_map(|part| part["counter"]["packets"].as_u64()).sum::<u64>();
+        *sums.entry(fault.to_owned()).or_default() += packets;
+    }
+    sums
+}
+
 /// Rules by which a port passes nothing that a host sent: by hardware address from a neighbour
 /// (whatever address it claims, a VIP's too), by IP address through the router.
-fn deaf(port: &str, from: Place) -> String {
+fn deaf(port: &str, from: Place, drop: &str) -> String {
     format!(
-        "  oifname \"{port}\" ether saddr {{ {}, {} }} drop\n\
-           oifname \"{port}\" ip saddr {{ {}, {} }} drop\n",
+        "  oifname \"{port}\" ether saddr {{ {}, {} }} {drop}\n\
+           oifname \"{port}\" ip saddr {{ {}, {} }} {drop}\n",
         from.mac(0),
         from.mac(1),
         from.ip(),
@@ -175,6 +197,20 @@ impl Lab {
             wanted: "the faults in force".into(),
             found: err.to_string(),
         })
+    }
+
+    /// The packets that each fault in force has swallowed since the faults were last changed: by
+    /// `cut FROM TO`, `isolate HOST`, `loss HOST`.
+    ///
+    /// # Errors
+    /// nft failed.
+    pub fn dropped(&self) -> Result<BTreeMap<String, u64>> {
+        let mut list = Command::new("nft");
+        list.args(["-j", "list", "table", "bridge", "lab"]).env("PATH", crate::ns::PATH);
+        let text = self.in_router(|| run("count lost packets", &mut list))?;
+        let listing = serde_json::from_str(&text)
+            .map_err(|err| malformed("count lost packets", "nft's JSON", &err.to_string()))?;
+        Ok(sum_counters(&listing))
     }
 
     fn change_faults(&self, change: impl FnOnce(&mut Faults)) -> Result<()> {

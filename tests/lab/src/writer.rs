@@ -182,6 +182,12 @@ impl Writer {
         }
     }
 
+    /// Whether it has not ended yet. One whose host lost its power has; whoever cuts the power has
+    /// to ask, as the host goes only when all its processes are collected.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
     /// Ends the client after the operations that are under way, and returns all that it saw.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::{
     world::{Ctx, World},
 };
 
-/// How long a client waits for the answer to a write.
+/// How long a write, or the answer to it, may be on its way.
 const PATIENCE: Micros = 2_000_000;
 
 /// What a client was told of a write.
@@ -144,7 +144,8 @@ impl Ctx {
                 slot.put(result);
             }
         });
-        let result = self.sim.within(invoked + PATIENCE, answer.take()).await;
+        let patience = self.world().client_patience;
+        let result = self.sim.within(invoked + patience, answer.take()).await;
         let told = match result {
             Some(Ok(_)) => Outcome::Acknowledged(self.sim.now()),
             Some(Err(Mishap::ReadOnly | Mishap::Refused)) => Outcome::Failed,

@@ -55,11 +55,25 @@ pub enum Fault {
     Redefine,
     /// An operator pauses the cluster for a while.
     Pause,
+    /// All managers are stopped at once for a while, as when their machines are moved.
+    StallAll,
+    /// A rack: a database host and a manager without power for a while.
+    LoseRack,
+    /// The primary's host is cut off from everybody but its clients, and rebooted in that state.
+    RebootIsolated,
+    /// Another server answers at a replica's address for a while.
+    SwapServer,
+    /// An administrator writes on a replica.
+    ErrantWrite,
+    /// An administrator stops a replica's threads for a while.
+    StopReplica,
+    /// Hosts and managers fall into two parts that do not reach each other; clients reach both.
+    Split,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 26] = [
         Fault::KillPrimary,
         Fault::KillServer,
         Fault::HangServer,
@@ -79,6 +93,13 @@ impl Fault {
         Fault::Wish,
         Fault::Redefine,
         Fault::Pause,
+        Fault::StallAll,
+        Fault::LoseRack,
+        Fault::RebootIsolated,
+        Fault::SwapServer,
+        Fault::ErrantWrite,
+        Fault::StopReplica,
+        Fault::Split,
     ];
 
     /// Stable name.
@@ -103,6 +124,13 @@ impl Fault {
             Fault::Wish => "wish",
             Fault::Redefine => "redefine",
             Fault::Pause => "pause",
+            Fault::StallAll => "stall_all",
+            Fault::LoseRack => "lose_rack",
+            Fault::RebootIsolated => "reboot_isolated",
+            Fault::SwapServer => "swap_server",
+            Fault::ErrantWrite => "errant_write",
+            Fault::StopReplica => "stop_replica",
+            Fault::Split => "split",
         }
     }
 }
@@ -172,6 +200,22 @@ impl World {
                 self.operate(Command::Pause { cluster, actor, reason: String::new() });
                 self.later(1_000, 20_000, World::resume);
             }
+            Fault::StallAll => {
+                for id in self.managers.keys().copied().collect::<Vec<_>>() {
+                    self.stall_for_a_while(id);
+                }
+            }
+            Fault::LoseRack => {
+                let ix = if self.rng.chance(50) { primary } else { server };
+                self.kill_manager_for_a_while(manager);
+                self.power_off(ix);
+                self.later(2_000, 30_000, move |world| world.power_on(ix));
+            }
+            Fault::RebootIsolated => self.reboot_isolated(primary),
+            Fault::SwapServer => self.swap_server(server),
+            Fault::ErrantWrite => self.errant_write(server),
+            Fault::StopReplica => self.stop_replica(server),
+            Fault::Split => self.split(),
         }
     }
 
@@ -180,6 +224,7 @@ impl World {
         self.note(|_| "HEAL".into());
         self.ambush = None;
         self.resume();
+        (0..self.servers.len()).for_each(|ix| self.swap_back(ix));
         self.network.heal();
         for ix in 0..self.servers.len() {
             self.network.power(Node::Host(ix), true);
@@ -229,7 +274,7 @@ impl World {
         }
     }
 
-    fn later(
+    pub(crate) fn later(
         &mut self,
         least_ms: u64,
         most_ms: u64,
@@ -313,7 +358,29 @@ impl World {
             1 => managers.collect(),
             _ => servers.chain(managers).collect(),
         };
-        self.note(|world| format!("FAULT isolate {} from {others:?}", world.names[ix]));
+        self.cut_off(here, others);
+    }
+
+    fn split(&mut self) {
+        let hosts = (0..self.servers.len()).map(Node::Host);
+        let managers = self.managers.keys().map(|id| Node::Manager(*id));
+        let all: Vec<Node> = hosts.chain(managers).collect();
+        let rng = &mut self.rng;
+        let (one, other): (Vec<Node>, Vec<Node>) = all.into_iter().partition(|_| rng.chance(50));
+        self.note(|_| format!("FAULT split {one:?} from {other:?}"));
+        let pairs = one.iter().flat_map(|a| other.iter().map(move |b| (*a, *b)));
+        let pairs: Vec<(Node, Node)> = pairs.collect();
+        pairs.iter().for_each(|(a, b)| self.network.part(*a, *b));
+        self.later(1_000, 25_000, move |world| {
+            for (a, b) in pairs {
+                world.network.mend(a, b);
+                world.network.mend(b, a);
+            }
+        });
+    }
+
+    fn cut_off(&mut self, here: Node, others: Vec<Node>) {
+        self.note(|_| format!("FAULT isolate {here:?} from {others:?}"));
         for other in &others {
             self.network.part(here, *other);
         }
@@ -322,6 +389,18 @@ impl World {
                 world.network.mend(here, other);
                 world.network.mend(other, here);
             }
+        });
+    }
+
+    /// In an orderly way, with `KillSignal=SIGKILL` in the unit, as `quorum` mode requires.
+    fn reboot_isolated(&mut self, ix: Ix) {
+        let servers = (0..self.servers.len()).filter(|other| *other != ix).map(Node::Host);
+        let managers = self.managers.keys().map(|id| Node::Manager(*id));
+        let others = servers.chain(managers).collect();
+        self.cut_off(Node::Host(ix), others);
+        self.later(100, 6_000, move |world| {
+            world.kill_server(ix);
+            world.later(1_000, 3_000, move |world| world.start_server(ix));
         });
     }
 

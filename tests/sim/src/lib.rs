@@ -12,6 +12,7 @@
 //!   invariant: watches every event and the whole world
 //! ```
 
+pub mod administrator;
 pub mod ambush;
 pub mod client;
 pub mod clock;
@@ -22,6 +23,7 @@ pub mod host;
 pub mod invariant;
 pub mod link;
 pub mod manager;
+pub mod mutant;
 pub mod network;
 pub mod ports;
 pub mod random;

@@ -1,25 +1,27 @@
-//! Many seeds, or one of them in readable lines.
+//! Many seeds, one of them in readable lines, or the hunt for wrong variants of the product.
 //!
 //! ```text
 //! cargo run --release -p conclave-sim -- --seeds 100000 [--from S] [--jobs N] [--json FILE]
+//! cargo run --release -p conclave-sim -- --mutants [--only NAME] [--seeds N] [--json FILE]
 //! cargo run -p conclave-sim -- --seed S [--trace]
 //! ```
 
-use std::{
-    collections::BTreeMap,
-    process::ExitCode,
-    sync::{Mutex, atomic::Ordering},
-    time::Instant,
-};
+use std::{collections::BTreeMap, process::ExitCode, sync::Mutex, time::Instant};
 
 use conclave_sim::{
     clock::lock,
-    random::{self, Report},
+    mutant::hunt::{self, Hunt},
+    random::{self, Many, Report},
 };
 use serde::Serialize;
 
-const USAGE: &str = "usage: conclave-sim --seeds N [--from S] [--jobs N] [--json FILE]\n       \
-                     conclave-sim --seed S [--trace]";
+const USAGE: &str = "usage: conclave-sim --seeds N [--from S] [--jobs N] [--json FILE] \
+                     [--until-broken]\n       conclave-sim --mutants [--only NAME,...] [--seeds N] \
+                     [--seeds-only] [--root DIR] [--jobs N] [--json FILE]\n       conclave-sim --seed S \
+                     [--trace]";
+
+/// Most seeds for each mutant, unless said otherwise.
+const MUTANT_SEEDS: u64 = 1000;
 
 /// What was asked for.
 #[derive(Debug, Default)]
@@ -28,6 +30,11 @@ struct Wanted {
     from: u64,
     seed: Option<u64>,
     trace: bool,
+    mutants: bool,
+    seeds_only: bool,
+    only: Option<String>,
+    root: Option<String>,
+    until_broken: bool,
     jobs: Option<usize>,
     json: Option<String>,
 }
@@ -36,8 +43,15 @@ fn wanted(arguments: impl Iterator<Item = String>) -> Result<Wanted, String> {
     let mut wanted = Wanted::default();
     let mut arguments = arguments.peekable();
     while let Some(argument) = arguments.next() {
-        if argument == "--trace" {
-            wanted.trace = true;
+        let flag = match argument.as_str() {
+            "--trace" => Some(&mut wanted.trace),
+            "--mutants" => Some(&mut wanted.mutants),
+            "--seeds-only" => Some(&mut wanted.seeds_only),
+            "--until-broken" => Some(&mut wanted.until_broken),
+            _ => None,
+        };
+        if let Some(flag) = flag {
+            *flag = true;
             continue;
         }
         let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
@@ -47,6 +61,8 @@ fn wanted(arguments: impl Iterator<Item = String>) -> Result<Wanted, String> {
             "--from" => wanted.from = number()?,
             "--seed" => wanted.seed = Some(number()?),
             "--jobs" => wanted.jobs = Some(number()? as usize),
+            "--root" => wanted.root = Some(value),
+            "--only" => wanted.only = Some(value),
             "--json" => wanted.json = Some(value),
             _ => return Err(format!("unknown argument {argument}")),
         }
@@ -54,9 +70,17 @@ fn wanted(arguments: impl Iterator<Item = String>) -> Result<Wanted, String> {
     Ok(wanted)
 }
 
+impl Wanted {
+    fn jobs(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, |jobs| jobs.get());
+        self.jobs.unwrap_or_else(all)
+    }
+}
+
 fn main() -> ExitCode {
     match wanted(std::env::args().skip(1)) {
         Ok(Wanted { seed: Some(seed), trace, .. }) => one(seed, trace),
+        Ok(wanted @ Wanted { mutants: true, .. }) => mutants(&wanted),
         Ok(wanted @ Wanted { seeds: Some(_), .. }) => many(&wanted),
         Ok(_) => usage("--seeds or --seed is needed"),
         Err(why) => usage(&why),
@@ -102,6 +126,7 @@ struct Sum {
 
 impl Sum {
     fn add(&mut self, report: Report) {
+        self.seeds += 1;
         self.simulated_seconds += report.simulated_us as f64 / 1e6;
         self.failovers += report.promoted;
         self.aborted += report.aborted;
@@ -125,17 +150,10 @@ impl Sum {
 fn many(wanted: &Wanted) -> ExitCode {
     let (first, count) = (wanted.from, wanted.seeds.unwrap_or(0));
     println!("seeds {first} to {}", first + count.saturating_sub(1));
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        eprintln!("at or near seed {}", random::SEED.load(Ordering::Relaxed));
-        hook(info);
-    }));
     let began = Instant::now();
-    let sum = Mutex::new(Sum { seeds: count, first_seed: first, ..Sum::default() });
-    let jobs = wanted
-        .jobs
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |jobs| jobs.get()));
-    random::play_many(first, count, jobs, |report| lock(&sum).add(report));
+    let sum = Mutex::new(Sum { first_seed: first, ..Sum::default() });
+    let (jobs, until_broken) = (wanted.jobs(), wanted.until_broken);
+    Many { first, count, jobs, until_broken }.play(|report| lock(&sum).add(report));
     let mut sum = std::mem::take(&mut *lock(&sum));
     sum.violations.sort();
     sum.wall_seconds = began.elapsed().as_secs_f64();
@@ -157,15 +175,51 @@ fn finish(wanted: &Wanted, sum: &Sum) -> ExitCode {
         sum.acknowledged,
         sum.violations.len()
     );
-    if let Some(path) = &wanted.json {
-        let text = serde_json::to_string_pretty(sum).unwrap_or_default();
-        if let Err(error) = std::fs::write(path, text) {
-            eprintln!("write {path}: {error}");
-            return ExitCode::from(2);
+    wanted.end(sum, sum.violations.is_empty())
+}
+
+/// Hunts the mutants and prints the table.
+#[allow(clippy::disallowed_methods)] // How long it took is measured on the wall.
+fn mutants(wanted: &Wanted) -> ExitCode {
+    let (seeds, jobs) = (wanted.seeds.unwrap_or(MUTANT_SEEDS), wanted.jobs());
+    println!("at most {seeds} seeds each, then the scenarios\n{}", hunt::heading());
+    let (began, mut rows) = (Instant::now(), Vec::new());
+    let hunt = Hunt {
+        seeds,
+        jobs,
+        only: wanted.only.clone(),
+        root: wanted.root.as_ref().map(Into::into),
+        seeds_only: wanted.seeds_only,
+    };
+    let are_caught = hunt::run(&hunt, |row| {
+        println!("{row}");
+        rows.push(row.clone());
+    });
+    let caught = rows.iter().filter(|row| row.is_caught()).count();
+    let took = began.elapsed().as_secs();
+    println!("{caught} of {} mutants caught in {took} s", rows.len().saturating_sub(1));
+    match are_caught {
+        Ok(are_caught) => wanted.end(&rows, are_caught),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
         }
     }
-    match sum.violations.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+}
+
+impl Wanted {
+    /// Writes what was asked for into a file; the exit code says whether all was well.
+    fn end(&self, result: &impl Serialize, is_well: bool) -> ExitCode {
+        if let Some(path) = &self.json {
+            let text = serde_json::to_string_pretty(result).unwrap_or_default();
+            if let Err(error) = std::fs::write(path, text) {
+                eprintln!("write {path}: {error}");
+                return ExitCode::from(2);
+            }
+        }
+        match is_well {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use conclave_core::model::{Mode, Outcome};
+use conclave_core::model::{DeadAckerPolicy, LastAckerPolicy, Millis, Mode, Outcome};
 use serde::Serialize;
 
 use crate::{fault::Fault, rng::Rng, run::Run, setup::Setup};
@@ -13,8 +13,11 @@ use crate::{fault::Fault, rng::Rng, run::Run, setup::Setup};
 /// How long everything may take to come right after the last fault.
 const PATIENCE_MS: u64 = 400_000;
 
+/// How the words begin that say what did not come right once everything was healed.
+pub const UNSETTLED: &str = "it did not come right";
+
 /// What came of one seed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The seed.
     pub seed: u64,
@@ -67,6 +70,13 @@ fn setup(rng: &mut Rng, seed: u64) -> Setup {
         setup = setup.prefer(1);
     }
     setup.relay_log_recovery = rng.chance(50);
+    let policy = &mut setup.definition.policy;
+    if rng.chance(30) {
+        (policy.dead_acker, policy.dead_acker_ms) = (DeadAckerPolicy::Drop, Millis(2_000));
+    }
+    if rng.chance(20) {
+        (policy.last_acker, policy.last_acker_ms) = (LastAckerPolicy::Lower, Millis(2_000));
+    }
     match rng.below(4) {
         0 => setup.hooked(true),
         1 => setup.hooked(false),
@@ -88,11 +98,14 @@ pub fn play(seed: u64, trace: bool) -> (Report, Run) {
     });
     run.pass(rng.range(200, 3_000));
     let mut faults: BTreeMap<&'static str, u64> = BTreeMap::new();
-    // Some runs are calm, some are storms.
+    // Some runs are calm, some are storms; some know all kinds of faults, and some a few only, so
+    // that those are not drowned by the others.
     let pace = *rng.pick(&[300, 1_500, 6_000]).unwrap_or(&1_500);
+    let share = *rng.pick(&[10, 30, 100]).unwrap_or(&100);
+    let kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|_| rng.chance(share)).collect();
     let end = run.executor.sim().now() + rng.range(20, 60) * 1_000_000;
     while run.executor.sim().now() < end && run.is_sound() {
-        let fault = *rng.pick(&Fault::ALL).unwrap_or(&Fault::KillPrimary);
+        let fault = *rng.pick(&kinds).unwrap_or(&Fault::KillPrimary);
         run.world(|world| world.inject(fault));
         *faults.entry(fault.code()).or_default() += 1;
         run.pass(rng.range(pace / 10, pace * 2));
@@ -107,6 +120,7 @@ pub fn play(seed: u64, trace: bool) -> (Report, Run) {
             world.ambush = None;
             world.resume();
             (0..world.servers.len()).for_each(|ix| world.unmask(ix));
+            world.rebuild_quarantined();
         });
         let is_calm = run.executor.sim().now() > healed + 40_000_000;
         if is_calm && run.world(|world| world.unsettled()).is_none() {
@@ -118,28 +132,54 @@ pub fn play(seed: u64, trace: bool) -> (Report, Run) {
     (report, run)
 }
 
-/// Plays `count` seeds from `first` on, on so many threads, and hands each report over as it
-/// comes.
-pub fn play_many(first: u64, count: u64, jobs: usize, take: impl Fn(Report) + Sync) {
-    let next = AtomicU64::new(first);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
-                        return;
-                    }
-                    SEED.store(seed, Ordering::Relaxed);
-                    take(play(seed, false).0);
-                }
-            });
-        }
-    });
+/// Many seeds.
+#[derive(Clone, Copy, Debug)]
+pub struct Many {
+    /// The first.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+    /// Threads.
+    pub jobs: usize,
+    /// No seed is played beyond the first one that something is wrong with.
+    pub until_broken: bool,
 }
 
-/// The seed that was begun last, for whoever reads a panic.
-pub static SEED: AtomicU64 = AtomicU64::new(0);
+impl Many {
+    /// Plays them and hands each report over as it comes.
+    pub fn play(&self, take: impl Fn(Report) + Sync) {
+        let next = AtomicU64::new(self.first);
+        let end = AtomicU64::new(self.first + self.count);
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs {
+                scope.spawn(|| {
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= end.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let report = caught(seed);
+                        if self.until_broken && !report.violations.is_empty() {
+                            end.fetch_min(seed, Ordering::Relaxed);
+                        }
+                        take(report);
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// A panic is told like a violation, with its seed.
+fn caught(seed: u64) -> Report {
+    let played = std::panic::catch_unwind(|| play(seed, false).0);
+    played.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no text");
+        let violations = vec![format!("panic: {text}")];
+        Report { seed, violations, ..Report::default() }
+    })
+}
 
 impl Run {
     fn is_sound(&self) -> bool {
@@ -150,7 +190,7 @@ impl Run {
         self.world(|world| {
             let mut violations = world.checker.violations.clone();
             if let Some(why) = world.unsettled().filter(|_| violations.is_empty()) {
-                violations.push(format!("it did not come right: {why}"));
+                violations.push(format!("{UNSETTLED}: {why}"));
             }
             if world.definition.mode == Mode::Quorum && violations.is_empty() {
                 violations.extend(crate::invariant::lost(world, world.primary()).err());

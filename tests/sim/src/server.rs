@@ -10,8 +10,8 @@ use std::{
 };
 
 use conclave_core::model::{
-    Applier, FileEnd, GtidSet, LinkOptions, LogFile, LogMark, Receiver, ReplicaFacts, SemiSync,
-    ServerFacts, Token, Trail,
+    Applier, Boot, FileEnd, GtidSet, Inbound, LinkOptions, LogFile, LogMark, Receiver,
+    ReplicaFacts, SemiSync, ServerFacts, Token, Trail,
 };
 
 use crate::{
@@ -53,6 +53,9 @@ pub struct Wait {
     pub is_applier: bool,
 }
 
+/// Somebody who is not in the definition.
+const STRANGER: Ix = Ix::MAX;
+
 /// Semi-synchronous replication, both sides.
 #[derive(Debug, Default)]
 pub struct Semi {
@@ -62,6 +65,8 @@ pub struct Semi {
     pub replica: bool,
     /// `rpl_semi_sync_source_wait_for_replica_count`.
     pub acks: u32,
+    /// A client that is not in the definition acknowledges everything at once.
+    pub has_stranger: bool,
     /// The position up to which each replica has acknowledged.
     pub acked: BTreeMap<Ix, usize>,
 }
@@ -74,6 +79,17 @@ pub struct Wire {
     /// The source's incarnation.
     pub boot: u64,
     /// The semi-sync side was asked for when connecting.
+    pub is_semi: bool,
+    /// The dump thread at the source.
+    pub dump: u64,
+}
+
+/// A connection that is sent the binary log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dump {
+    /// Which one.
+    pub number: u64,
+    /// It acknowledges.
     pub is_semi: bool,
 }
 
@@ -152,6 +168,12 @@ pub struct Server {
     pub executed: Gtids,
     /// The binary log.
     pub binlog: Vec<Trx>,
+    /// Who is sent it. One whose replica is gone is noticed only if the network says so.
+    pub dumps: BTreeMap<Ix, Dump>,
+    /// Replicas whose accounts are locked.
+    pub locked: BTreeSet<Ix>,
+    /// Acknowledgements are lost on their way to it.
+    pub is_deaf: bool,
     /// Commits that wait for acknowledgements, in order.
     pub waits: VecDeque<Wait>,
     /// Semi-sync.
@@ -172,6 +194,8 @@ pub struct Server {
     pub relay_log_recovery: bool,
     /// Where in the binary log each run of mysqld ended, and whether it was shut down in order.
     pub ends: Vec<(usize, bool)>,
+    /// A person has changed its semi-sync settings, or started its threads, by hand.
+    pub is_loose: bool,
     /// Next number of its own.
     next: u64,
     uuids: Vec<String>,
@@ -194,6 +218,9 @@ impl Server {
             offline: false,
             executed: Gtids::default(),
             binlog: Vec::new(),
+            dumps: BTreeMap::new(),
+            locked: BTreeSet::new(),
+            is_deaf: false,
             waits: VecDeque::new(),
             semi: Semi::default(),
             link: None,
@@ -204,10 +231,19 @@ impl Server {
             boots_read_only: true,
             relay_log_recovery: false,
             ends: Vec::new(),
+            is_loose: false,
             next: 1,
             uuids,
             watchers: Default::default(),
         }
+    }
+
+    /// Another server at the same address, empty and read-only, that everybody but its identity
+    /// takes for this one.
+    pub fn stranger(&self, now: Micros) -> Self {
+        let stranger = Self::new(self.ix, self.uuids.clone(), self.address.clone());
+        let uuid = format!("99999999-0000-0000-0000-{:012}", self.boot);
+        Self { uuid, boot: self.boot + 1, started: now.saturating_sub(1_000_000), ..stranger }
     }
 
     /// Answers statements.
@@ -290,13 +326,29 @@ impl Server {
             self.next = self.next.max(trx.number + 1);
         }
         self.waits.push_back(Wait { index: self.binlog.len(), client, is_applier });
+        if self.semi.has_stranger {
+            self.semi.acked.insert(STRANGER, self.binlog.len());
+        }
         self.release();
         self.grew(Watch::Log);
     }
 
+    /// [ACCOUNT LOCK and KILL of its connections: nothing that it sends is taken any more.]
+    pub fn lock_out(&mut self, replica: Ix) {
+        self.locked.insert(replica);
+        self.dumps.remove(&replica);
+        self.changed();
+    }
+
+    /// Connections that acknowledge, a stranger's among them.
+    fn semi_clients(&self) -> u32 {
+        let known = self.dumps.values().filter(|dump| dump.is_semi).count();
+        (known + usize::from(self.semi.has_stranger)) as u32
+    }
+
     /// A replica acknowledges everything up to that place in the binary log.
     pub fn acknowledged(&mut self, by: Ix, index: usize) {
-        if self.semi.source {
+        if self.semi.source && !self.is_deaf {
             let known = self.semi.acked.entry(by).or_default();
             *known = index.max(*known);
             self.release();
@@ -365,6 +417,7 @@ impl Server {
         self.sessions.clear();
         self.holder = None;
         self.semi.acked.clear();
+        self.dumps.clear();
         if let Some(link) = &mut self.link {
             link.stop_receiver();
             link.stop_applier();
@@ -456,14 +509,22 @@ impl Server {
             sync_binlog: 1,
             flush_log: 1,
             sync_relay_log: 1,
+            skips_replica_start: true,
+            boot: if self.boots_read_only { Boot::ReadOnly } else { Boot::Open },
+            inbound: Some(Inbound {
+                dumps: self.dumps.keys().map(|ix| account(*ix)).collect(),
+                connected: self.dumps.keys().map(|ix| account(*ix)).collect(),
+                locked: self.locked.iter().map(|ix| account(*ix)).collect(),
+            }),
             executed: self.executed(),
             purged: GtidSet::empty(),
             replica: self.link.as_ref().map(|link| link.facts(&self.uuids)),
             semi_sync: Some(SemiSync {
+                has_source: true,
                 source_enabled: self.semi.source,
                 replica_enabled: self.semi.replica,
                 replica_active: self.is_acker(),
-                clients: self.semi.acked.len() as u32,
+                clients: self.semi_clients(),
                 acks: self.semi.acks,
                 timeout_ms: 86_400_000_000,
                 after_sync: true,
@@ -505,6 +566,11 @@ impl Server {
     pub fn is_acker(&self) -> bool {
         self.link.as_ref().and_then(|link| link.wire).is_some_and(|wire| wire.is_semi)
     }
+}
+
+/// The replication account of a server.
+pub fn account(ix: Ix) -> String {
+    format!("repl_db{}", ix + 1)
 }
 
 impl Link {

@@ -20,7 +20,7 @@ use crate::{
     manager::Manager,
     network::{Ix, Network},
     rng::Rng,
-    server::Server,
+    server::{Server, Trx},
 };
 
 /// A handle on the world; cheap to clone. Never held locked across an `.await`.
@@ -43,6 +43,9 @@ impl Ctx {
         lock(&self.world)
     }
 }
+
+/// By how much the clocks of two managers differ at the start.
+const HOURS: Micros = 5 * 3_600_000_000;
 
 /// The simulated world.
 pub struct World {
@@ -68,6 +71,12 @@ pub struct World {
     pub managers: BTreeMap<u64, Manager>,
     /// What applications wrote and were told.
     pub ledger: Ledger,
+    /// How long an application waits for the answer to a write.
+    pub client_patience: Micros,
+    /// Servers that another one stands in for at their address.
+    pub away: BTreeMap<Ix, Server>,
+    /// What an administrator wrote on replicas.
+    pub errant: Vec<Trx>,
     /// A fault that waits for its moment.
     pub ambush: Option<Ambush>,
     /// The invariants, watching.
@@ -108,9 +117,12 @@ impl World {
             network: Network::default(),
             consensus: Consensus::new(1..=managers),
             managers: (1..=managers)
-                .map(|id| (id, Manager::new(id, sim.process(), id * 7_000_000, managers)))
+                .map(|id| (id, Manager::new(id, sim.process(), id * HOURS, managers)))
                 .collect(),
             ledger: Ledger::default(),
+            client_patience: 2_000_000,
+            away: BTreeMap::new(),
+            errant: Vec::new(),
             ambush: None,
             checker: Checker::new(mode),
             trace: None,

@@ -196,6 +196,26 @@ fn old_up_ballots_do_not_keep_a_primary_alive() {
 }
 
 #[test]
+fn young_acker_counts_only_if_this_leader_vouches_for_it() {
+    let mut view = bereft_view(&Group::adopted());
+    let told_of = |view: &mut View, uptime: u64| {
+        let look = seen(view).observations.get_mut(&name(3)).expect("a look");
+        look.seen.as_mut().expect("facts").uptime_seconds = uptime;
+        all(view)
+    };
+    assert_eq!(told_of(&mut view, 3), []);
+    seen(&mut view).vouched = names(&[2]);
+    let refusal = Refusal::NoCoverage {
+        reached: vec![name(2)],
+        restarted: vec![name(3)],
+        ackers: 2,
+        acks: 1,
+    };
+    assert_eq!(told_of(&mut view, 5), [refusal]);
+    assert_eq!(told_of(&mut view, 6), []);
+}
+
+#[test]
 fn missing_acker_leaves_no_coverage_and_too_few_ackers() {
     let mut view = bereft_view(&Group::adopted());
     seen(&mut view).observations.insert(name(3), no_look(3));
@@ -287,8 +307,10 @@ fn no_fence_by_a_login_that_fails_in_fenced_mode() {
 
 #[test]
 fn loss_of_the_leader_takes_along_what_it_alone_vouches_for() {
-    let outlook = |down: usize, vouched: &[u64]| {
+    let outlook = |down: usize, vouched: &[u64], uptime: u64| {
         let mut view = bereft_view(&Group::adopted());
+        let look = seen(&mut view).observations.get_mut(&name(3)).expect("a look");
+        look.seen.as_mut().expect("facts").uptime_seconds = uptime;
         let mut tally = tally(Epoch(0), [Answer::Up; 3]);
         for counted in tally.ballots.values_mut() {
             counted.age = Micros(3_000_000);
@@ -299,11 +321,14 @@ fn loss_of_the_leader_takes_along_what_it_alone_vouches_for() {
         view.clusters.get_mut(&"app1".into()).unwrap().tally = Some(tally);
         forecast::list(&view, &"app1".into()).remove(1)
     };
-    assert_eq!(outlook(0, &[2, 3]).to, Some(name(2)));
-    let refusals = outlook(0, &[2]).refusals;
+    assert_eq!(outlook(0, &[2, 3], 60).to, Some(name(2)));
+    let refusals = outlook(0, &[2], 60).refusals;
     assert!(matches!(&refusals[..], [Refusal::NoCoverage { .. }]), "{refusals:?}");
     let few = Refusal::NoMajority { left: 1, needed: 2, voters: 3 };
-    assert_eq!(outlook(1, &[2, 3]).refusals, [few]);
+    assert_eq!(outlook(1, &[2, 3], 60).refusals, [few]);
+    // Whoever leads next vouches for the young acker itself, or may not.
+    assert_eq!(outlook(0, &[2, 3], 3).to, Some(name(2)));
+    assert_eq!(outlook(1, &[2, 3], 3).to, None);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Tests of the decisions, one file per question.
 
+mod ackers;
 mod candidate;
 mod classify;
 mod gate;
+mod harden;
 mod hear;
 mod hook;
 mod problem;

@@ -106,6 +106,24 @@ fn step_that_was_lost_with_its_leader_is_run_again() {
 }
 
 #[test]
+fn step_whose_beginning_or_end_was_not_agreed_waits_a_moment() {
+    let mut group = freezing();
+    let (fence, stop) = (group.steps("fence")[0], group.steps("stop_receiver")[0]);
+    // Of one the beginning is not in the record, of the other the end.
+    group.begin(stop);
+    let with_ended = |ago: u64| {
+        let mut view = bereft_view(&group);
+        for step in [fence, stop] {
+            seen(&mut view).ended.insert(step, NOW.minus(Millis(ago)));
+        }
+        short(&next(&view))
+    };
+    assert_eq!(with_ended(99), ["run stop_receiver db3"]);
+    let all = ["run fence db1", "run stop_receiver db2", "run stop_receiver db3"];
+    assert_eq!(with_ended(100), all);
+}
+
+#[test]
 fn order_carries_the_token_the_places_and_whom_nobody_may_read_from() {
     let group = freezing();
     let Some(Move::Run { order }) = next(&bereft_view(&group)).into_iter().nth(1) else {

@@ -1,16 +1,40 @@
 //! Invariant 8: establish in this order: entry 9, acknowledgers, semi-sync, writable, published.
 
+use std::collections::BTreeMap;
+
 use conclave_core::{
-    model::{Mode, StepKind, Token},
+    model::{LastAckerPolicy, Mode, StepKind, Token},
     ports::{RemoteCommand, SqlAction},
     state::ClusterState,
 };
 
 use super::{Event, Invariant, goal, of};
-use crate::{network::Ix, world::World};
+use crate::{clock::Micros, network::Ix, world::World};
 
-/// Looks at each act that opens or publishes.
-pub struct Establish;
+/// When each replica was last seen to acknowledge each source's commits.
+#[derive(Default)]
+pub struct Establish {
+    connected: BTreeMap<(Ix, Ix), Micros>,
+}
+
+/// What a step saw may be this old when it acts, and what it acts on may be this late.
+const SLACK: Micros = 5_000_000;
+
+impl Establish {
+    fn look(&mut self, world: &World) {
+        for server in &world.servers {
+            let wire = server.link.as_ref().and_then(|link| link.wire);
+            if let Some(wire) = wire.filter(|wire| wire.is_semi) {
+                self.connected.insert((wire.source, server.ix), world.sim.now());
+            }
+        }
+    }
+
+    fn ackers(&self, world: &World, ix: Ix) -> usize {
+        let since = world.sim.now().saturating_sub(SLACK);
+        self.connected.iter().filter(|((of, _), at)| *of == ix && **at >= since).count()
+    }
+}
 
 impl Invariant for Establish {
     fn name(&self) -> &'static str {
@@ -18,6 +42,9 @@ impl Invariant for Establish {
     }
 
     fn see(&mut self, event: &Event, world: &World) -> Result<(), String> {
+        if matches!(event, Event::Tick | Event::Acted { .. }) {
+            self.look(world);
+        }
         if !matches!(event, Event::Acting { .. } | Event::RemoteActing { .. }) {
             return Ok(());
         }
@@ -25,7 +52,7 @@ impl Invariant for Establish {
         let Some(cluster) = of(&group, &world.cluster) else { return Ok(()) };
         match event {
             Event::Acting { server, token, action: SqlAction::SetWritable } => {
-                opens(world, cluster, *server, *token)
+                self.opens(world, cluster, *server, *token)
             }
             Event::RemoteActing { token, command: RemoteCommand::TakeVip { .. }, .. } => {
                 publishes(cluster, *token)
@@ -41,23 +68,38 @@ impl Invariant for Establish {
     }
 }
 
-fn opens(world: &World, cluster: &ClusterState, ix: Ix, token: Token) -> Result<(), String> {
-    let name = &world.names[ix];
-    let Some(StepKind::OpenForWrites { acks, .. }) = goal(world, token) else {
-        return Err(format!("{name} is opened by a step that is not on record"));
-    };
-    let is_logged = cluster.regimes.iter().any(|regime| regime.primary == *name);
-    if !is_logged {
-        return Err(format!("{name} is opened without entry 9"));
-    }
-    if cluster.definition.mode != Mode::Quorum {
-        return Ok(());
-    }
-    let server = &world.servers[ix];
-    let is_armed = *acks > 0 && server.semi.source && server.semi.acks >= *acks;
-    match is_armed {
-        true => Ok(()),
-        false => Err(format!("{name} is opened with semi-sync not on for {acks}")),
+impl Establish {
+    fn opens(
+        &self,
+        world: &World,
+        cluster: &ClusterState,
+        ix: Ix,
+        token: Token,
+    ) -> Result<(), String> {
+        let name = &world.names[ix];
+        let Some(StepKind::OpenForWrites { acks, .. }) = goal(world, token) else {
+            return Err(format!("{name} is opened by a step that is not on record"));
+        };
+        let is_logged = cluster.regimes.iter().any(|regime| regime.primary == *name);
+        if !is_logged {
+            return Err(format!("{name} is opened without entry 9"));
+        }
+        if cluster.definition.mode != Mode::Quorum {
+            return Ok(());
+        }
+        let server = &world.servers[ix];
+        let is_lowered = cluster.definition.policy.last_acker == LastAckerPolicy::Lower
+            && cluster.regime().is_some_and(|regime| regime.primary == *name && regime.acks == 0);
+        if *acks == 0 && is_lowered {
+            return Ok(());
+        }
+        if *acks == 0 || !server.semi.source || server.semi.acks < *acks {
+            return Err(format!("{name} is opened with semi-sync not on for {acks}"));
+        }
+        match self.ackers(world, ix) {
+            found if found >= *acks as usize => Ok(()),
+            found => Err(format!("{name} is opened with {found} of {acks} ackers connected")),
+        }
     }
 }
 

@@ -1,10 +1,14 @@
 //! What must hold at every moment, one file per invariant of SAFETY.md. Each watches everything
 //! that happens and knows the whole world, so it judges by what *is*, not by what anybody believes.
 
+mod ackers;
+mod agreed;
 mod applied;
+mod candidate;
 mod coverage;
 mod discard;
 mod establish;
+mod identity;
 mod intent;
 mod no_return;
 mod one_attempt;
@@ -117,9 +121,11 @@ impl Checker {
             Box::new(intent::Intent::default()),
             Box::new(two_keys::TwoKeys::default()),
             Box::new(recruited::Recruited),
+            Box::new(candidate::Candidate),
+            Box::new(identity::Identity),
             Box::new(stale::Stale::default()),
             Box::new(applied::Applied),
-            Box::new(establish::Establish),
+            Box::new(establish::Establish::default()),
             Box::new(no_return::NoReturn),
             Box::new(readmission::Readmission),
             Box::new(proved::Proved::default()),
@@ -130,6 +136,8 @@ impl Checker {
             Mode::Quorum => {
                 all.push(Box::new(one_primary::OnePrimary));
                 all.push(Box::new(coverage::Coverage::default()));
+                all.push(Box::new(ackers::Ackers::default()));
+                all.push(Box::new(agreed::Agreed));
             }
             Mode::Fenced => all.push(Box::new(one_primary::OnePrimary)),
             Mode::BestEffort => {}

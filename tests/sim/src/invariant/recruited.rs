@@ -1,5 +1,5 @@
 //! Invariant 5: a server whose receiver was stopped to revoke a primary does not read from that
-//! primary again while the attempt goes forward.
+//! primary again while the attempt goes forward, nor ever from one that is revoked for good.
 
 use conclave_core::model::{Receiver, Stage};
 
@@ -20,15 +20,17 @@ impl Invariant for Recruited {
         }
         let group = world.consensus.newest();
         let attempt = of(&group, &world.cluster).and_then(|cluster| cluster.attempt.as_ref());
-        let Some(attempt) = attempt.filter(|open| !matches!(open.stage, Stage::Undo { .. })) else {
-            return Ok(());
-        };
+        let Some(attempt) = attempt else { return Ok(()) };
+        let is_undone = matches!(attempt.stage, Stage::Undo { .. });
         let frozen = attempt.frozen();
         for name in frozen.keys() {
-            let Some(link) = world.ix(name).and_then(|ix| world.servers[ix].link.as_ref()) else {
-                continue;
-            };
-            let revoked = attempt.revokes.iter().find(|regime| {
+            // What a person starts by hand is found when the candidate is to be opened.
+            let server = world.ix(name).map(|ix| &world.servers[ix]).filter(|s| !s.is_loose);
+            let Some(link) = server.and_then(|server| server.link.as_ref()) else { continue };
+            // One that an earlier attempt has covered stays revoked whatever becomes of this one.
+            let mut revokes =
+                attempt.revokes.iter().filter(|regime| !is_undone || regime.closed_with.is_some());
+            let revoked = revokes.find(|regime| {
                 let ix = world.ix(&regime.primary);
                 ix.is_some_and(|ix| world.servers[ix].address == link.source)
             });

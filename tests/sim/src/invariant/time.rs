@@ -1,4 +1,5 @@
-//! Invariant 12: replicated time never runs back, and the last-failover interval is kept.
+//! Invariant 12: replicated time never runs back nor ahead of real time, and the last-failover
+//! interval is kept.
 
 use conclave_core::{
     model::{Cause, Millis, Outcome},
@@ -21,6 +22,10 @@ impl Invariant for Time {
 
     fn see(&mut self, event: &Event, world: &World) -> Result<(), String> {
         let Event::Committed { command, reply, before, state, .. } = event else { return Ok(()) };
+        let real_ms = world.sim.now() / 1000;
+        if state.clock_ms > real_ms {
+            return Err(format!("{} ms are counted, {real_ms} ms have passed", state.clock_ms));
+        }
         if state.clock_ms < before.clock_ms {
             return Err(format!("{} ms became {} ms", before.clock_ms, state.clock_ms));
         }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use conclave_core::{
-    model::{Answer, Attempt, Cause, Epoch, Opening, Policy, Stage, StepKind, Term, Token},
+    model::{
+        Answer, Attempt, Cause, Epoch, Opening, Policy, Stage, StepKind, StepRecord, Term, Token,
+    },
     state::{Command, Reply},
 };
 
@@ -69,6 +71,23 @@ impl TwoKeys {
                 if is_fenced { Ok(()) } else { self.is_true(world, &open.opening, slack) }
             }
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A primary that answers a majority again and is not fenced is left in its place.
+    fn judge_election(&self, world: &World, open: &Attempt) -> Result<(), String> {
+        let mut fences = open.steps.iter().filter(|s| matches!(s.goal, StepKind::Fence { .. }));
+        // A fence may strike before its end is in the log.
+        let is_under_way = |step: &StepRecord| !step.runs.is_empty() && step.outcome().is_none();
+        let is_fenced = fences.any(|step| step.met().is_some() || is_under_way(step));
+        let is_vouched =
+            open.opening.asserted_dead || open.opening.cause == Cause::PrimaryRestarted;
+        let Some(ix) = world.ix(&open.opening.tally.primary) else { return Ok(()) };
+        let since = self.well_since.get(&ix).copied().unwrap_or(world.sim.now());
+        let well = world.sim.now() - since;
+        match well > SLACK && !is_fenced && !is_vouched {
+            true => Err(format!("{} is replaced, well for {well} us", world.names[ix])),
+            false => Ok(()),
         }
     }
 
@@ -151,6 +170,15 @@ impl Invariant for TwoKeys {
             } if opening.cause != Cause::PrimaryRestarted => {
                 let Some(cluster) = of(state, &world.cluster) else { return Ok(()) };
                 self.judge(opening, &cluster.definition.policy)
+            }
+            Event::Committed {
+                command: Command::Elect { .. },
+                reply: Reply::Opened { .. },
+                before,
+                ..
+            } => {
+                let open = of(before, &world.cluster).and_then(|c| c.attempt.as_ref());
+                open.map_or(Ok(()), |open| self.judge_election(world, open))
             }
             Event::Acting { token, .. } => self.judge_act(world, *token, SLACK),
             Event::RemoteActing { token, .. } => self.judge_act(world, *token, SLACK + REMOTE),

@@ -100,7 +100,7 @@ impl Ctx {
             let Some(manager) = world.managers.get_mut(&id) else { return };
             let ended = Mono(now + manager.ahead);
             if let step::End::Recorded(outcome) = &end {
-                manager.vouches.followed(&order, outcome, ended);
+                manager.vouches.followed(&order, outcome, began, ended);
             }
             let seen = manager.seen(&name);
             // A run of an earlier term leaves the newer one's marks alone.

@@ -9,7 +9,10 @@ mod probe;
 use std::{collections::BTreeMap, sync::Arc};
 
 use conclave_core::{
-    decide::{ClusterView, View, hear::Tracker, suspect::PingHistory, upkeep, vouch::Vouches},
+    decide::{
+        ClusterView, View, ackers::Attendance, hear::Tracker, suspect::PingHistory, upkeep,
+        vouch::Vouches,
+    },
     model::{
         Ballot, ClusterName, CountedBallot, ManagerId, Micros as Span, Mono, Nonce, Outcome,
         Policy, ServerName, Tally, Term,
@@ -21,6 +24,12 @@ use crate::{
     clock::{Micros, Owner, Sim},
     world::World,
 };
+
+/// A wall clock, for people: hours apart from the others', and one of them runs back.
+fn wall(id: u64, now: Mono) -> u64 {
+    let (begin, ms) = (1_700_000_000_000 + id * 3_600_000, now.0 / 1000);
+    if id == 2 { begin - ms } else { begin + ms }
+}
 
 /// How long a report of trouble counts.
 const NUDGE: Span = Span(500_000);
@@ -43,6 +52,7 @@ pub struct Manager {
     pinged: Option<ServerName>,
     trackers: BTreeMap<ServerName, Tracker>,
     pub(crate) vouches: Vouches,
+    attendance: Attendance,
     ballots: BTreeMap<ManagerId, (Ballot, Mono)>,
     asked: BTreeMap<Nonce, Mono>,
     nudges: BTreeMap<u64, (Mono, Span)>,
@@ -77,6 +87,7 @@ impl Manager {
             pinged: None,
             trackers: BTreeMap::new(),
             vouches: Vouches::default(),
+            attendance: Attendance::default(),
             ballots: BTreeMap::new(),
             asked: BTreeMap::new(),
             nudges: BTreeMap::new(),
@@ -131,6 +142,7 @@ impl Manager {
             }
         }
         self.view.now = now;
+        self.view.wall_ms = wall(self.id, now);
         let group = self.view.group.clone();
         let Some(cluster) = group.clusters.get(name) else { return };
         self.wake(now, &cluster.definition.policy);
@@ -275,7 +287,8 @@ impl World {
     pub fn start_manager(&mut self, id: u64) {
         let voters = self.managers.len() as u64;
         let owner = self.sim.process();
-        let ahead = self.sim.now() / 2 + self.rng.below(1_000_000);
+        // Its host may have been started anew, hours ago or just now.
+        let ahead = self.rng.below(10 * 3_600_000_000);
         let Some(manager) = self.managers.get_mut(&id).filter(|manager| !manager.is_alive) else {
             return;
         };

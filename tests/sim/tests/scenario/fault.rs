@@ -1,7 +1,13 @@
 //! Failovers under each fault of the primary, and the faults that must not lead to one.
 
 use conclave_core::model::{Mode, Outcome};
-use conclave_sim::{client::Door, network::Node, run::Run, setup::Setup};
+use conclave_sim::{
+    ambush::{Ambush, Blow, Moment},
+    client::Door,
+    network::Node,
+    run::Run,
+    setup::Setup,
+};
 
 use super::{closed, cut_managers_from, outcomes, problems, refusals};
 
@@ -195,6 +201,7 @@ fn primary_that_does_not_wait_for_acknowledgements_leaves_no_evidence_and_comes_
     run.pass(3_000);
     // A person switches semi-sync off; what is written from now on may be on the primary alone.
     run.world(|world| {
+        world.servers[0].is_loose = true;
         world.servers[0].set_semi_source(false, 0);
         world.network.part(Node::Host(0), Node::Host(1));
         world.network.part(Node::Host(0), Node::Host(2));
@@ -333,4 +340,34 @@ fn slow_wires_are_no_reason_for_a_failover() {
     assert_eq!(run.state().epoch.0, 0);
     run.world(|world| world.network.heal());
     run.settle(10_000);
+}
+
+#[test]
+fn primary_that_answers_again_before_it_was_revoked_is_left_in_its_place() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    let nodes =
+        [Node::Manager(1), Node::Manager(2), Node::Manager(3), Node::Host(1), Node::Host(2)];
+    run.world(|world| {
+        world.hosts[0].has_ssh = false;
+        nodes.iter().for_each(|node| world.network.part(*node, Node::Host(0)));
+        // The freeze begins and goes no further.
+        let (step, moment) = (Some("stop_receiver"), Moment::BeforeLock);
+        world.ambush = Some(Ambush { step, moment, skip: 1, blow: Blow::Stall(2_000_000) });
+    });
+    run.until(10_000, "the freeze", |world| world.ambush.is_none());
+    cut_managers_from(&run, 2);
+    run.pass(2_500);
+    run.world(|world| {
+        nodes.iter().for_each(|node| {
+            world.network.mend(*node, Node::Host(0));
+            world.network.mend(Node::Host(0), *node);
+        });
+    });
+    run.pass(4_000);
+    run.world(|world| world.network.heal());
+    closed(&mut run, 60_000, 1);
+    assert!(matches!(outcomes(&run)[0], Some(Outcome::Aborted { .. })), "{:?}", outcomes(&run));
+    assert_eq!(run.primary(), "db1");
+    run.settle(30_000);
 }

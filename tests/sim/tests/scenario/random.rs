@@ -1,23 +1,27 @@
-//! A hundred storms, in which every invariant must hold and after which all must come right.
+//! A thousand storms, in which every invariant must hold and after which all must come right.
 
 use std::sync::Mutex;
 
-use conclave_sim::{clock::lock, random};
+use conclave_sim::{
+    clock::lock,
+    random::{self, Many},
+};
 
 #[test]
-fn hundred_seeds_of_random_faults_come_right() {
+fn thousand_seeds_of_random_faults_come_right() {
     let jobs = std::thread::available_parallelism().map_or(1, |jobs| jobs.get());
-    println!("seeds 0 to 99");
+    println!("seeds 0 to 999");
     let violations = Mutex::new(Vec::new());
     let promoted = Mutex::new(0);
-    random::play_many(0, 100, jobs, |report| {
+    let many = Many { first: 0, count: 1000, jobs, until_broken: false };
+    many.play(|report| {
         *lock(&promoted) += report.promoted;
         if !report.violations.is_empty() {
             lock(&violations).push((report.seed, report.violations));
         }
     });
     assert_eq!(*lock(&violations), []);
-    assert!(*lock(&promoted) > 50, "the storms did not bite");
+    assert!(*lock(&promoted) > 300, "the storms did not bite");
 }
 
 #[test]
