@@ -28,7 +28,7 @@ fn last_failover_interval_outlives_a_restart_of_all_managers() {
     // Eight hours less what the group was led since.
     let left_s = down["interval_left_s"].as_u64().unwrap();
     assert!((25_200..=28_800).contains(&left_s), "{left_s}");
-    assert!(explained.contains("next automatic failover possible in 7 h "), "{explained}");
+    assert!(explained.contains("next automatic failover possible in "), "{explained}");
     let at = stand::now();
     let waived = ["failover", "app1", "--ignore-last-failover", "--yes"];
     let output = stand::say(&group, "m3", &waived);
