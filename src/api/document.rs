@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Version of all documents in this file.
+/// Version of all documents in this file, and of the requests that ask for them.
 pub const FORMAT: u32 = 1;
 
 /// What the servers of a cluster lack for mode `quorum`. `conclave cluster harden`.

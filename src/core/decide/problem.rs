@@ -127,6 +127,10 @@ fn of_server(
             found: facts.uuid.clone(),
         });
     }
+    if let Some(other) = upkeep::namesake(cluster, name, &facts.uuid) {
+        let (server, other, uuid) = (name.clone(), other.clone(), facts.uuid.clone());
+        out.push(Problem::SameServer { server, other, uuid });
+    }
     let needs = requirement::of(view, cluster, seen, server).into_iter();
     let certain = needs.filter(|need| need.is_certain);
     out.extend(certain.map(|need| requirement(name, need.what)));

@@ -55,6 +55,14 @@ pub fn discover(
             Some(_) => {}
         }
     }
+    let known = |name| Some((name, &seen.facts(name, view.now, FRESH)?.uuid));
+    let names = cluster.definition.servers.iter().map(|server| &server.name);
+    let known: Vec<_> = names.filter_map(known).collect();
+    for (at, (name, uuid)) in known.iter().enumerate() {
+        if let Some((other, _)) = known[..at].iter().find(|(_, other)| other == uuid) {
+            return Err(format!("{other} and {name} are one and the same server: uuid {uuid}"));
+        }
+    }
     let primary = match &writable[..] {
         [one] => *one,
         [] => return Err("no server takes writes".into()),
@@ -91,10 +99,12 @@ fn adopt(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Option<Move
 
 fn identify(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Option<Move> {
     let unknown = cluster.members.iter().filter(|(_, member)| member.uuid.is_none());
+    // One at a time: of two that are the same server the first is taken for itself.
     let uuids: std::collections::BTreeMap<_, _> = unknown
-        .filter_map(|(name, _)| {
-            Some((name.clone(), seen.facts(name, view.now, FRESH)?.uuid.clone()))
-        })
+        .filter_map(|(name, _)| Some((name, seen.facts(name, view.now, FRESH)?)))
+        .filter(|(name, facts)| is_itself(cluster, name, facts))
+        .map(|(name, facts)| (name.clone(), facts.uuid.clone()))
+        .take(1)
         .collect();
     (!uuids.is_empty()).then(|| propose(Command::Identify { cluster: name(cluster), uuids }))
 }
@@ -155,7 +165,7 @@ fn wanted(
         return None; // a step may have changed what the look saw
     }
     let member = cluster.members.get(server)?;
-    if member.uuid.as_ref().is_some_and(|uuid| *uuid != facts.uuid) {
+    if !is_itself(cluster, server, facts) {
         return None; // another server behind this address: a person must look
     }
     if server == primary {
@@ -533,6 +543,25 @@ fn name(cluster: &ClusterState) -> ClusterName {
 
 fn propose(command: Command) -> Move {
     Move::Propose { command: Box::new(command) }
+}
+
+/// Whether what was found is the server that was first seen under this name; as long as none was,
+/// whether it is no other member.
+pub fn is_itself(cluster: &ClusterState, server: &ServerName, found: &ServerFacts) -> bool {
+    match known_uuid(cluster, server) {
+        Some(known) => known == found.uuid,
+        None => namesake(cluster, server, &found.uuid).is_none(),
+    }
+}
+
+/// Another member with that identity.
+pub fn namesake<'a>(
+    cluster: &'a ClusterState,
+    server: &ServerName,
+    uuid: &str,
+) -> Option<&'a ServerName> {
+    let mut others = cluster.members.keys().filter(|other| *other != server);
+    others.find(|other| known_uuid(cluster, other) == Some(uuid))
 }
 
 /// The identity that a member was first seen with.

@@ -281,6 +281,8 @@ pub enum Problem {
     Errant { server: ServerName, gtids: String },
     /// A server is not the one that was here before.
     WrongIdentity { server: ServerName, wanted: String, found: String },
+    /// Two names of the definition lead to servers of one identity.
+    SameServer { server: ServerName, other: ServerName, uuid: String },
     /// A requirement of the mode is not met.
     Requirement { server: ServerName, what: String },
     /// The writer address is not where it belongs.
@@ -308,6 +310,7 @@ impl Problem {
             Problem::Former { .. } => "problem.former",
             Problem::Errant { .. } => "problem.errant",
             Problem::WrongIdentity { .. } => "problem.wrong_identity",
+            Problem::SameServer { .. } => "problem.same_server",
             Problem::Requirement { .. } => "problem.requirement",
             Problem::VipMisplaced { .. } => "problem.vip_misplaced",
         }
@@ -335,6 +338,7 @@ impl Problem {
             | Problem::Former { .. }
             | Problem::Errant { .. }
             | Problem::Requirement { .. }
+            | Problem::SameServer { .. }
             | Problem::VipMisplaced { .. } => false,
         }
     }
@@ -395,6 +399,9 @@ impl Problem {
                 "the server at {server}'s address is another one: wanted uuid {wanted}, found \
                  {found}"
             ),
+            Problem::SameServer { server, other, uuid } => {
+                format!("{server} and {other} are one and the same server: uuid {uuid}")
+            }
             Problem::Requirement { server, what } => {
                 format!("{server} does not keep what the mode needs: {what}")
             }

@@ -56,6 +56,7 @@ fn problems() -> Vec<Problem> {
         Problem::Former { server: server() },
         Problem::Errant { server: server(), gtids: "x:1".into() },
         Problem::WrongIdentity { server: server(), wanted: "a".into(), found: "b".into() },
+        Problem::SameServer { server: server(), other: "db3".into(), uuid: "a".into() },
         Problem::Requirement { server: server(), what: why() },
         Problem::HostUnreachable { server: "db1".into(), why: why() },
         Problem::VipMisplaced { vip: "10.0.0.100".into(), why: why() },

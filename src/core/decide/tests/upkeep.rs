@@ -2,11 +2,11 @@
 
 use super::{seen, short};
 use crate::{
-    decide::{View, upkeep},
+    decide::{View, gate, problem, upkeep},
     fixture::*,
     model::{
-        Applier, Findings, Micros, Millis, Mode, Observation, Receiver, RestartPolicy, Saved,
-        ServerFacts, StepKind, Term,
+        Applier, Findings, Micros, Millis, Mode, Observation, Problem, Receiver, RestartPolicy,
+        Saved, ServerFacts, StepKind, Term,
     },
     state::{Command, Planned, Reply, Standing},
 };
@@ -101,6 +101,25 @@ fn primary_is_adopted_when_one_server_takes_writes_and_all_others_follow_it() {
     let astray = but(2, replica_facts(3, 2, run(1, 9)));
     let text = "db1 takes writes, but db3 follows 10.0.0.2:3306 instead of 10.0.0.1:3306";
     assert_eq!(why(astray), err(text));
+    let same = why(but(2, replica_facts(2, 1, run(1, 9))));
+    let text = format!("db2 and db3 are one and the same server: uuid {}", uuid(2));
+    assert_eq!(same, Err(text));
+}
+
+#[test]
+fn second_name_of_a_server_is_never_taken_for_one_of_its_own() {
+    let mut group = Group::adopted();
+    group.cluster_mut().members.get_mut(&name(3)).expect("db3 is a member").uuid = None;
+    let mut looks = healthy();
+    looks[2] = look(3, replica_facts(2, 1, run(1, 9)));
+    let view = view(&group, looks);
+    assert_eq!(moves(&view), [""; 0]);
+    let (cluster, seen) = super::parts(&view);
+    let refusals = gate::feasible(&view, cluster, seen, gate::Fault::Process, None);
+    assert!(refusals.iter().any(|r| r.code() == "gate.no_coverage"), "{refusals:?}");
+    let found = problem::list(&view, &"app1".into());
+    let same = Problem::SameServer { server: name(3), other: name(2), uuid: uuid(2) };
+    assert!(found.contains(&same), "{found:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use conclave_core::{
     model::{GtidSet, StepEvidence},
+    ports::SqlAction,
     state::Command,
 };
 
@@ -39,6 +40,12 @@ impl Invariant for Proved {
                     self.proved = self.proved.union(&findings.proved);
                     self.judge(world.ledger.acknowledged(), world)?;
                 }
+                Ok(())
+            }
+            // Rebuilt, it will give the same numbers to others.
+            Event::Acted { server, action: SqlAction::Clone { .. }, .. } => {
+                let own = self.proved.of_origins(&[&world.servers[*server].uuid]);
+                self.proved = self.proved.minus(&own);
                 Ok(())
             }
             Event::Acknowledged { write } if !self.proved.is_empty() => {
