@@ -1,8 +1,8 @@
 //! May an operator have a server back, and how? (SAFETY invariant 11.)
 //!
 //! A server without anything extra is put behind the primary. One with transactions that the
-//! primary lacks is rebuilt from a copy once these are saved, and only if no other server has any of
-//! them: it will give their numbers to other transactions when it is primary again.
+//! primary lacks is rebuilt from a copy once these are saved, and only if no other server has any
+//! that it numbered itself: it will give their numbers to other transactions when it is primary again.
 
 use super::{
     upkeep,
@@ -112,7 +112,7 @@ fn unfit(
     }
 }
 
-/// Servers that have, or may have, some of what is to be discarded.
+/// Servers that have, or may have, some of what is to be discarded and its server numbered itself.
 pub fn holders(
     view: &View,
     cluster: &ClusterState,
@@ -120,12 +120,13 @@ pub fn holders(
     server: &ServerName,
     extra: &GtidSet,
 ) -> Vec<String> {
+    let own = extra.of_origins(&[upkeep::known_uuid(cluster, server).unwrap_or_default()]);
     let others = cluster.definition.servers.iter().map(|other| &other.name);
-    let others = others.filter(|other| *other != server);
+    let others = others.filter(|other| *other != server && !own.is_empty());
     let why = others.filter_map(|other| match seen.facts(other, view.now, FRESH) {
         None => Some(format!("{other} does not answer, and may have some of what is discarded")),
         Some(facts) => {
-            let has = facts.received().common(extra);
+            let has = facts.received().common(&own);
             (!has.is_empty()).then(|| format!("{other} has some of what is discarded: {has}"))
         }
     });

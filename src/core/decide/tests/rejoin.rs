@@ -107,6 +107,17 @@ fn nothing_is_discarded_while_another_server_may_have_some_of_it() {
 }
 
 #[test]
+fn what_another_server_numbered_is_discarded_whoever_has_it() {
+    let mut group = quarantined(0);
+    let member = group.cluster_mut().members.get_mut(&name(3)).expect("db3 is a member");
+    let Standing::Quarantined { errant, .. } = &mut member.standing else { unreachable!() };
+    *errant = run(4, 2);
+    let mut view = view_of(&group, returned());
+    seen(&mut view).observations.insert(name(2), no_look(2));
+    assert_eq!(asked(&view, Discard::Proved).refusals, [""; 0]);
+}
+
+#[test]
 fn primary_member_stranger_and_silent_server_are_not_had_back() {
     let view = view(&Group::adopted(), healthy());
     let why = |server| plan(&view, &"app1".into(), &name(server), Discard::Nothing).refusals;

@@ -1,6 +1,6 @@
 //! Invariant 11: data is replaced only on an operator's word on record, of a server in quarantine,
 //! once what it has extra is saved, and if it was proved unless the word says all; and nobody else
-//! has any of it.
+//! has any of it that it will number again.
 
 use conclave_core::{
     model::{Discard, Findings},
@@ -45,7 +45,8 @@ impl Invariant for Discarded {
             return Err(format!("{name} loses {lost}, which nobody agreed to"));
         }
         let others = world.servers.iter().filter(|other| other.ix != *server && other.is_running);
-        let mut holders = others.filter(|other| !other.received().common(errant).is_empty());
+        let own = errant.of_origins(&[&here.uuid]);
+        let mut holders = others.filter(|other| !other.received().common(&own).is_empty());
         match holders.next() {
             None => Ok(()),
             Some(other) => Err(format!("{} has some of what is discarded", world.names[other.ix])),

@@ -1,7 +1,7 @@
 //! Servers that come back: clean, with transactions of their own, before and after the verdict.
 
 use conclave_core::{
-    model::{Actor, Discard, Epoch, Findings, GtidSet, Rejoin, RestartPolicy},
+    model::{Actor, Discard, Epoch, Findings, GtidSet, Mode, Rejoin, RestartPolicy},
     state::{Command, Reply, Standing},
 };
 use conclave_sim::{client::Door, network::Node, run::Run, setup::Setup};
@@ -121,6 +121,80 @@ fn quarantined_server_is_rebuilt_on_an_operators_word_whatever_leader_is_lost_on
         let executed = run.world(|world| world.servers[0].executed());
         assert!(executed.common(&errant).is_empty());
     }
+}
+
+#[test]
+fn server_is_not_rebuilt_while_another_has_what_it_will_number_again() {
+    let mut run = Run::new(&Setup::new(Mode::BestEffort, 3, 1).traced());
+    run.pass(3_000);
+    run.world(|world| world.network.part(Node::Host(0), Node::Host(1)));
+    run.pass(500);
+    run.world(|world| {
+        world.kill_server(0);
+        world.kill_server(2);
+        world.network.heal();
+    });
+    closed(&mut run, 10_000, 1);
+    assert_eq!(run.primary(), "db2");
+    run.world(|world| {
+        world.unmask(0);
+        world.start_server(2);
+    });
+    let apart = |world: &conclave_sim::world::World, ix: usize| {
+        let state = world.state()?;
+        match state.members[&world.names[ix]].standing.clone() {
+            Standing::Quarantined { errant, findings: Some(_), saved: Some(_) } => Some(errant),
+            Standing::Quarantined { .. } | Standing::Former { .. } | Standing::Member => None,
+        }
+    };
+    run.until(30_000, "both to be examined and saved", |world| {
+        apart(world, 0).is_some() && apart(world, 2).is_some()
+    });
+    let rejoin = |run: &mut Run, ix: usize| {
+        let (server, extra) =
+            run.world(|world| (world.names[ix].clone(), apart(world, ix).unwrap_or_default()));
+        let rejoin = Rejoin { actor: Actor::Group, discard: Discard::All, extra };
+        let (cluster, epoch) = ("app1".into(), Epoch(1));
+        let reply = run.operate(Command::Rejoin { cluster, epoch, server, rejoin });
+        assert_eq!(reply, Ok(Reply::Ok));
+    };
+    rejoin(&mut run, 0);
+    run.pass(5_000);
+    assert!(run.world(|world| apart(world, 0)).is_some(), "db3 has it, too");
+    rejoin(&mut run, 2);
+    for ix in [2, 0] {
+        run.until(30_000, "the copy", |world| !world.servers[ix].is_running);
+        run.world(|world| world.start_server(ix));
+    }
+    run.settle(30_000);
+    for name in ["db1", "db3"] {
+        assert_eq!(run.state().members[&name.into()].standing, Standing::Member);
+    }
+}
+
+#[test]
+fn write_made_by_hand_in_a_run_that_was_killed_in_turn_is_not_proved() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    cut_replicas_from_db1(&run);
+    run.pass(500);
+    run.world(|world| {
+        world.kill_server(0);
+        world.network.heal();
+    });
+    closed(&mut run, 10_000, 1);
+    run.world(|world| {
+        world.unmask(0);
+        // Somebody with all privileges, told OK at once.
+        world.servers[0].commit(None);
+        world.kill_server(0);
+        world.start_server(0);
+    });
+    run.settle(10_000);
+    let (errant, findings) = quarantine(&run);
+    let doubtful = findings.doubts.iter().map(|doubt| doubt.set.count()).sum::<u64>();
+    assert!(findings.proved.count() > 0 && doubtful == 1, "{findings:?}");
+    assert_eq!(findings.proved.count() + doubtful, errant.count());
 }
 
 #[test]
