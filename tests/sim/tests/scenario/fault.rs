@@ -216,7 +216,7 @@ fn successor_that_dies_before_anybody_has_what_it_began_with_is_not_replaced() {
         });
         run.world(|world| world.network.cut(Node::Host(1), Node::Host(ix)));
     }
-    run.until(3_000, "db2 to be open", |world| world.servers[1].is_writable());
+    closed(&mut run, 3_000, 1);
     run.world(|world| {
         world.kill_server(1);
         world.network.heal();
