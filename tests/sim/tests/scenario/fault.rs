@@ -219,13 +219,14 @@ fn successor_that_dies_before_anybody_has_what_it_began_with_is_not_replaced() {
     }
     closed(&mut run, 3_000, 1);
     run.world(|world| {
-        world.kill_server(1);
+        // With its host goes what its kernel would still have sent.
+        world.power_off(1);
         world.network.heal();
     });
     run.pass(20_000);
     assert_eq!(run.state().epoch.0, 1, "both lack what db2 began with");
     assert_eq!(refusals(&run), ["gate.no_coverage"]);
-    run.world(|world| world.start_server(1));
+    run.world(|world| world.power_on(1));
     run.settle(30_000);
 }
 
