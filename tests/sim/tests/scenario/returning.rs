@@ -2,6 +2,7 @@
 
 use conclave_core::{
     model::{Actor, Discard, Epoch, Findings, GtidSet, Mode, Rejoin, RestartPolicy},
+    ports::ProposeError,
     state::{Command, Reply, Standing},
 };
 use conclave_sim::{client::Door, network::Node, run::Run, setup::Setup};
@@ -121,6 +122,28 @@ fn quarantined_server_is_rebuilt_on_an_operators_word_whatever_leader_is_lost_on
         let executed = run.world(|world| world.servers[0].executed());
         assert!(executed.common(&errant).is_empty());
     }
+}
+
+#[test]
+fn what_could_not_be_saved_is_not_discarded() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.world(|world| world.hosts[0].has_ssh = false);
+    run.pass(3_000);
+    cut_replicas_from_db1(&run);
+    run.pass(500);
+    run.world(|world| {
+        world.kill_server(0);
+        world.network.heal();
+    });
+    closed(&mut run, 10_000, 1);
+    run.world(|world| world.start_server(0));
+    run.settle(10_000);
+    let (extra, _) = quarantine(&run);
+    let rejoin = Rejoin { actor: Actor::Group, discard: Discard::All, extra };
+    let (cluster, epoch, server) = ("app1".into(), Epoch(1), "db1".into());
+    let reply = run.operate(Command::Rejoin { cluster, epoch, server, rejoin });
+    assert!(matches!(reply, Err(ProposeError::Rejected(_))), "{reply:?}");
+    run.settle(10_000);
 }
 
 #[test]
