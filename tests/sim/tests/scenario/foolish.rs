@@ -110,6 +110,26 @@ fn another_server_behind_a_replicas_address_is_no_evidence_and_is_not_touched() 
 }
 
 #[test]
+fn another_server_behind_a_replicas_address_in_the_middle_of_a_failover_is_not_touched() {
+    for stage in ["freeze", "promote"] {
+        let mut run = Run::new(&Setup::new(Mode::Quorum, 4, 1).traced());
+        run.pass(3_000);
+        run.world(|world| world.kill_server(0));
+        run.until(10_000, stage, |world| {
+            world.state().and_then(|state| Some(state.attempt?.stage.code())) == Some(stage)
+        });
+        run.world(|world| world.put_away(3));
+        run.pass(20_000);
+        run.check();
+        run.world(|world| {
+            world.swap_back(3);
+            world.unmask(0);
+        });
+        run.settle(60_000);
+    }
+}
+
+#[test]
 fn replica_that_was_written_to_is_not_elected_and_holds_nothing_up() {
     let mut run = Run::new(&Setup::new(Mode::Quorum, 4, 1).traced());
     run.pass(3_000);
