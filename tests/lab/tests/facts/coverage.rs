@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use conclave_lab::{Host, Lab, LabSpec, Result, Table, Writer, WriterSpec, lost_acked, now_us};
 use conclave_sim::rng::Rng;
 
-/// Generous: a loaded machine is not a failure.
-const SOON: Duration = Duration::from_secs(60);
+use crate::{SOON, restore};
+
 /// The stops and the strike begin within so many microseconds of each other: about as long as a
 /// stop takes.
 const SPREAD_US: u64 = 50_000;
@@ -227,25 +227,6 @@ fn round(lab: &Lab, strike: Strike, rng: &mut Rng, writes: usize) -> Result<Tall
     })
 }
 
-/// As the lab was before the round. The source takes ackers that went away for connected until it
-/// notices: it is told.
-fn restore(lab: &Lab) -> Result<()> {
-    let source = lab.host("db1")?;
-    let dumps = "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'";
-    for row in source.sql(dumps)? {
-        // It may have ended in between.
-        let _ = source.sql(&format!("KILL {}", row[0]));
-    }
-    lab.replicate("db1").inspect_err(|error| {
-        println!("a new lab: {error}");
-        for h in ["db2", "db3"] {
-            let h = lab.host(h).unwrap();
-            println!("{:?}", h.sql("SELECT id,user,command,time,state,info from information_schema.processlist"));
-            println!("{:?}", h.sql("SHOW REPLICA STATUS"));
-        }
-    })
-}
-
 fn rounds(count: usize, writes: usize, seed: u64) -> Tally {
     println!("seed {seed}, {count} rounds of {writes} acknowledged writes");
     let mut rng = Rng::new(seed);
@@ -258,7 +239,14 @@ fn rounds(count: usize, writes: usize, seed: u64) -> Tally {
         if !is_fit {
             // The old one first: two at a time are too much for a small machine.
             drop(lab.take());
-            lab = Some(Lab::up_replicated(LabSpec { managers: 0, srv_mb: Some(1000), ..LabSpec::default() }).unwrap());
+            lab = Some(
+                Lab::up_replicated(LabSpec {
+                    managers: 0,
+                    srv_mb: Some(1000),
+                    ..LabSpec::default()
+                })
+                .unwrap(),
+            );
         }
         let begun = Instant::now();
         let tally = round(lab.as_ref().unwrap(), strike, &mut rng, writes)
