@@ -54,7 +54,7 @@ fn stop_midway(lab: &Lab, replica: &Host) -> Result<()> {
 
 #[test]
 fn applier_with_half_a_transaction_stops_after_a_minute_unless_it_is_killed() -> Result<()> {
-    let spec = LabSpec { managers: 0, performance_schema: true, ..LabSpec::default() };
+    let spec = LabSpec { managers: 0, servers: 2, performance_schema: true, ..LabSpec::default() };
     let lab = Lab::up_replicated(spec)?;
     let db2 = lab.host("db2")?;
     stop_midway(&lab, &db2)?;

@@ -20,8 +20,8 @@ const BEATS: usize = 1;
 const RECEIVED: usize = 3;
 const QUEUEING: usize = 4;
 const READ: usize = 6;
-/// No look finds anything new for so long: three heartbeat periods of the lab's links.
-const STILL: Duration = Duration::from_millis(1500);
+/// No look finds anything new for so long: two heartbeat periods of the lab's links.
+const STILL: Duration = Duration::from_secs(1);
 
 /// One look, in the order of [`LOOK`].
 type Look = Vec<String>;
@@ -113,7 +113,7 @@ fn client(lab: &Lab) -> Result<Writer> {
 
 #[test]
 fn heartbeats_move_on_an_idle_source_and_received_transactions_on_a_busy_one() -> Result<()> {
-    let lab = Lab::up_replicated(LabSpec { managers: 0, ..LabSpec::default() })?;
+    let lab = Lab::up_replicated(LabSpec { managers: 0, servers: 2, ..LabSpec::default() })?;
     let db2 = lab.host("db2")?;
     let (mut session, mut idle) = watch(&db2)?;
     idle.until(&mut session, |beats, _| beats >= 4)?;
@@ -130,7 +130,7 @@ fn heartbeats_move_on_an_idle_source_and_received_transactions_on_a_busy_one() -
 /// The source is busy sending, so it sends no heartbeat, and what is not complete is not received.
 #[test]
 fn only_the_read_position_moves_while_a_large_transaction_comes_in() -> Result<()> {
-    let lab = Lab::up_replicated(LabSpec { managers: 0, ..LabSpec::default() })?;
+    let lab = Lab::up_replicated(LabSpec { managers: 0, servers: 2, ..LabSpec::default() })?;
     let (db1, db2) = (lab.host("db1")?, lab.host("db2")?);
     db1.sql("CREATE TABLE app.big (id INT PRIMARY KEY, v VARCHAR(8000))")?;
     let (mut session, mut trace) = watch(&db2)?;
@@ -185,7 +185,7 @@ impl Fault {
 
 #[test]
 fn nothing_moves_on_a_replica_once_its_source_hangs_is_cut_off_or_killed() -> Result<()> {
-    let lab = Lab::up_replicated(LabSpec { managers: 0, ..LabSpec::default() })?;
+    let lab = Lab::up_replicated(LabSpec { managers: 0, servers: 2, ..LabSpec::default() })?;
     let (db1, db2) = (lab.host("db1")?, lab.host("db2")?);
     for fault in [Fault::Hang, Fault::Isolate, Fault::Kill] {
         for is_busy in [false, true] {
