@@ -80,3 +80,22 @@ fn applier_with_half_a_transaction_stops_after_a_minute_unless_it_is_killed() ->
     restore(&lab)?;
     lab.down()
 }
+
+#[test]
+fn source_of_an_applier_with_half_a_transaction_is_changed_while_it_runs() -> Result<()> {
+    let spec = LabSpec { managers: 0, performance_schema: true, ..LabSpec::default() };
+    let lab = Lab::up_replicated(spec)?;
+    let (db2, db3) = (lab.host("db2")?, lab.host("db3")?);
+    stop_midway(&lab, &db2)?;
+    // Only what concerns the receiver: then the applier may run, and the relay log is kept.
+    let change = conclave_lab::change_source("db2", db3.ip());
+    db2.sql(&change.replace("SOURCE_AUTO_POSITION=1, ", ""))?;
+    let begun = Instant::now();
+    db2.sql("START REPLICA IO_THREAD")?;
+    let executed = db3.sql_value("SELECT @@global.gtid_executed")?.replace('\n', "");
+    let wait = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{executed}', 50)");
+    assert_eq!(db2.sql_within(SOON, &wait)?[0][0], "0");
+    println!("level with another source after {:?}", begun.elapsed());
+    assert_eq!(db2.sql(APPLIER)?.concat(), ["ON", "0"]);
+    lab.down()
+}
