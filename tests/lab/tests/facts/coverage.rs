@@ -273,7 +273,7 @@ fn stopped_ackers_hold_all_that_was_acknowledged_whatever_befalls_the_source() {
 }
 
 #[test]
-#[ignore = "200 rounds of 10,000 writes take most of an hour"]
+#[ignore = "200 rounds of 10,000 writes take half an hour"]
 fn two_hundred_rounds_of_stopping_under_ten_thousand_writes() {
     let (count, writes) = (given("ROUNDS", 200), given("WRITES", 10_000));
     rounds(count as usize, writes as usize, given("SEED", now_us()));

@@ -31,26 +31,41 @@ impl Frozen {
     /// `before` times.
     pub fn while_it_syncs(host: &Host, which: &str, before: usize) -> Result<Frozen> {
         let frozen = Frozen::new(host, which)?;
-        let thread = frozen.0;
-        let at = format!("/proc/{thread}/task/{thread}/syscall");
         let until = Instant::now() + SOON;
-        let wanted = [libc::SYS_fsync, libc::SYS_fdatasync];
         // A thread stops where it calls and where the call returns.
         let mut stops = 2 * before + 1;
-        loop {
-            let call = fs::read_to_string(&at).unwrap_or_default();
-            let number = call.split(' ').next().and_then(|word| word.parse().ok());
-            if number.is_some_and(|number: i64| wanted.contains(&number)) {
-                stops -= 1;
-            }
-            if stops == 0 {
-                return Ok(frozen);
-            }
+        while stops > 0 {
             assert!(Instant::now() < until, "the thread makes nothing durable");
-            ptrace::syscall(thread, None).expect("it is stopped");
-            stopped(thread);
+            let [call, ..] = frozen.next_call();
+            stops -= usize::from(is_sync(call));
         }
+        Ok(frozen)
     }
+
+    /// Lets the thread go on to where it next calls the system, or where the call returns: the
+    /// number of the call and its first argument.
+    pub fn next_call(&self) -> [i64; 2] {
+        ptrace::syscall(self.0, None).expect("it is stopped");
+        stopped(self.0);
+        let call = fs::read_to_string(format!("/proc/{0}/task/{0}/syscall", self.0));
+        let call = call.expect("the kernel tells");
+        let mut words = call.split_whitespace();
+        let number = words.next().and_then(|word| word.parse().ok()).unwrap_or(-1);
+        let first = words.next().and_then(|word| word.strip_prefix("0x"));
+        let first = first.and_then(|word| i64::from_str_radix(word, 16).ok()).unwrap_or(-1);
+        [number, first]
+    }
+
+    /// What one of the thread's file descriptors leads to.
+    pub fn target(&self, descriptor: i64) -> String {
+        let link = fs::read_link(format!("/proc/{}/fd/{descriptor}", self.0));
+        link.map_or(String::new(), |to| to.to_string_lossy().into_owned())
+    }
+}
+
+/// Whether a call makes a file durable.
+pub fn is_sync(call: i64) -> bool {
+    [libc::SYS_fsync, libc::SYS_fdatasync].contains(&call)
 }
 
 impl Drop for Frozen {

@@ -1,9 +1,8 @@
 //! What does an acker that was killed, or whose host lost its power, still have of what it received
 //! and had not applied? (SAFETY section 1, `decide::vouch`.)
 //!
-//! The lab's power-off ends all processes of a host and its memory disks, but the machine keeps what
-//! they wrote: it is no test of `sync_relay_log`. An acker that lost written pages has to be taken
-//! for one that restarted.
+//! The lab's power-off ends all processes of a host, but the machine keeps what they wrote: it is no
+//! test of `sync_relay_log`. So what is durable when an acker acknowledges is seen by its calls.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -11,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use conclave_lab::{Host, Lab, LabSpec, Result, WriterSpec, lost_acked};
 
+use nix::libc;
+
+use crate::freeze::{Frozen, is_sync};
 use crate::{SOON, restore};
 
 /// Acknowledged writes before the ackers end.
@@ -132,4 +134,44 @@ fn restarted_acker_loses_what_it_had_not_applied_with_relay_log_recovery() -> Re
         assert!(kept.lost.iter().all(|lost| !lost.is_empty()), "{:?}", kept.lost);
     }
     Ok(())
+}
+
+/// How often the receiver acknowledged while something in the relay log was not durable yet, and how
+/// often not. Each is seen twice, where the call begins and where it returns.
+fn acknowledgements(lab: &Lab, acker: &Host) -> Result<[usize; 2]> {
+    let writer = lab.write(&WriterSpec::default())?;
+    let receiver = Frozen::new(acker, "name LIKE 'thread/sql/%\\_io'")?;
+    let (mut is_durable, mut counts) = (true, [0; 2]);
+    let until = Instant::now() + SOON;
+    while counts[0] + counts[1] < 40 {
+        assert!(Instant::now() < until, "it acknowledges nothing");
+        let [call, file] = receiver.next_call();
+        let target = receiver.target(file);
+        match (target.contains("/relay."), call) {
+            (true, libc::SYS_write) => is_durable = false,
+            (true, call) if is_sync(call) => is_durable = true,
+            (false, libc::SYS_write) if target.starts_with("socket:") => {
+                counts[usize::from(is_durable)] += 1;
+            }
+            _ => {}
+        }
+    }
+    drop((receiver, writer));
+    Ok(counts)
+}
+
+/// An acker whose machine stopped keeps what it acknowledged with the former only.
+#[test]
+fn acker_syncs_before_it_acknowledges_with_sync_relay_log_1_and_not_by_default() -> Result<()> {
+    let spec = LabSpec { managers: 0, servers: 2, performance_schema: true, ..LabSpec::default() };
+    let lab = Lab::up_replicated(spec)?;
+    let db2 = lab.host("db2")?;
+    let [hasty, careful] = acknowledgements(&lab, &db2)?;
+    println!("sync_relay_log 1: {} of {} after a sync", careful / 2, (hasty + careful) / 2);
+    assert_eq!(hasty, 0);
+    db2.sql("SET GLOBAL sync_relay_log = DEFAULT")?;
+    let [hasty, careful] = acknowledgements(&lab, &db2)?;
+    println!("by default: {} of {} before any", hasty / 2, (hasty + careful) / 2);
+    assert!(hasty > careful, "{hasty} before a sync, {careful} after one");
+    lab.down()
 }
