@@ -31,6 +31,7 @@ pub mod load;
 mod mysql;
 mod ns;
 pub mod relay;
+mod session;
 pub mod show;
 pub mod spec;
 mod ssh;
@@ -46,6 +47,7 @@ pub use install::Install;
 pub use lab::{Found, Lab};
 pub use mysql::{Rows, change_source};
 pub use nix::sys::signal::Signal;
+pub use session::Session;
 pub use spec::{LabSpec, MYSQL_PORT, Place, READER_VIP, Role, WRITER_VIP};
 pub use template::{
     ADMIN_PASSWORD, ADMIN_USER, APP_PASSWORD, APP_USER, MAX_SERVERS, REPL_PASSWORD, repl_user,

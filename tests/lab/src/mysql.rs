@@ -229,9 +229,20 @@ impl Host {
     }
 }
 
+/// How root of the host reaches its server.
+pub(crate) fn as_root() -> OptsBuilder {
+    OptsBuilder::default().socket(Some(SOCKET)).user(Some("root"))
+}
+
 async fn query(statements: &str) -> mysql_async::Result<Rows> {
-    let opts = OptsBuilder::default().socket(Some(SOCKET)).user(Some("root"));
-    let mut conn = Conn::new(opts).await?;
+    let mut conn = Conn::new(as_root()).await?;
+    let all = rows(&mut conn, statements).await?;
+    conn.disconnect().await?;
+    Ok(all)
+}
+
+/// The rows of all statements together.
+pub(crate) async fn rows(conn: &mut Conn, statements: &str) -> mysql_async::Result<Rows> {
     let mut all = Rows::new();
     let mut result = conn.query_iter(statements).await?;
     while !result.is_empty() {
@@ -239,7 +250,6 @@ async fn query(statements: &str) -> mysql_async::Result<Rows> {
         all.extend(rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()));
     }
     drop(result);
-    conn.disconnect().await?;
     Ok(all)
 }
 
