@@ -13,6 +13,7 @@ mod cases {
     mod local;
     mod mistakes;
     mod operator;
+    mod quorum;
     mod returning;
     mod secrets;
     mod stand;

@@ -168,7 +168,18 @@ pub fn problem_remedy(problem: &Problem) -> &'static str {
              compare its transactions"
         }
         Problem::LastAckerLost { .. } => {
-            "bring a server with acker = true back; sessions go on by themselves then"
+            "bring a server with acker = true back; sessions go on by themselves then. With policy \
+             last_acker = \"lower\" writes go on without it, and without the promise"
+        }
+        Problem::AcksLost { .. } => {
+            "none: a transaction of the managers' own releases them in a moment"
+        }
+        Problem::AcksLowered { .. } => {
+            "bring the servers that acknowledge back; the number is raised by itself then"
+        }
+        Problem::AckerDropped { .. } => {
+            "start it, or rebuild it: it is let in by itself when it asks to replicate, or leave it \
+             out of the definition"
         }
         Problem::ReplicaBroken { .. } => "repair replication on it; its error log says more",
         Problem::ServerUnreachable { .. } => {
@@ -189,7 +200,10 @@ pub fn problem_remedy(problem: &Problem) -> &'static str {
             "correct the address, or, if the server was rebuilt, leave it out of the definition, \
              apply, and put it in again"
         }
-        Problem::Requirement { .. } => "set it on the server and in its configuration file",
+        Problem::Requirement { .. } => {
+            "conclave cluster harden CLUSTER shows the statements, and with --apply sets what can be \
+             set over SQL; keep it in the configuration file, too"
+        }
         Problem::VipMisplaced { .. } => {
             "none, if it was just found: it is moved; else look at SSH to the host it should be on"
         }
@@ -217,6 +231,20 @@ fn problem_cause(problem: &Problem) -> &'static str {
         }
         Problem::LastAckerLost { .. } => {
             "no server that acknowledges is connected, so commits wait while pings go on well"
+        }
+        Problem::AcksLost { .. } => {
+            "a receiver was restarted between receiving a transaction and acknowledging it: it is \
+             not sent again, and with all clients waiting no further one comes that would release \
+             them"
+        }
+        Problem::AcksLowered { .. } => {
+            "the definition asks for more than can be had now, or policy last_acker = \"lower\" let \
+             writes go on after too few had acknowledged for last_acker_ms"
+        }
+        Problem::AckerDropped { .. } => {
+            "policy dead_acker = \"drop\": as long as a dead acker is in the agreed set, what it \
+             alone may hold stands against a failover; its replication account is locked on the \
+             primary, so that it cannot acknowledge unnoticed"
         }
         Problem::ReplicaBroken { .. } => {
             "its receiver or applier is stopped, in error, or it reads from the wrong source"
@@ -282,6 +310,9 @@ fn problems() -> Vec<Problem> {
         Problem::PrimaryReadOnly { primary: primary() },
         Problem::TwoWritable { primary: primary(), other: "db2".into() },
         Problem::LastAckerLost { primary: primary(), waiting: 12 },
+        Problem::AcksLost { primary: primary(), waiting: 12 },
+        Problem::AcksLowered { primary: primary(), acks: 0, wanted: 1 },
+        Problem::AckerDropped { server: "db3".into(), primary: primary() },
         Problem::ReplicaBroken { server: "db2".into(), why: "the applier is stopped".into() },
         Problem::ServerUnreachable { server: "db2".into(), why: "connection refused".into() },
         Problem::HostUnreachable { server: "db1".into(), why: "SSH to it timed out".into() },

@@ -7,6 +7,59 @@ use serde::{Deserialize, Serialize};
 /// Version of all documents in this file.
 pub const FORMAT: u32 = 1;
 
+/// What the servers of a cluster lack for mode `quorum`. `conclave cluster harden`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HardenDocument {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The cluster.
+    pub cluster: String,
+    /// Its mode; in others than `quorum` nothing is looked at.
+    pub mode: String,
+    /// How many things are missing.
+    pub missing: usize,
+    /// How many of them `--apply` sets.
+    pub applicable: usize,
+    /// Every server.
+    pub servers: Vec<HardenServer>,
+    /// Steps that were planned by this very request.
+    pub planned: Vec<String>,
+    /// Lines to keep in every server's configuration file.
+    pub my_cnf: Vec<String>,
+    /// Lines to keep in every server's service unit.
+    pub unit: Vec<String>,
+}
+
+/// One server of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HardenServer {
+    /// Its name.
+    pub name: String,
+    /// It is the primary.
+    pub is_primary: bool,
+    /// It was reached; otherwise nobody can tell what is missing.
+    pub is_reached: bool,
+    /// What is missing.
+    pub missing: Vec<NeedDocument>,
+    /// The step that was asked for last and has not met its goal.
+    pub step: Option<StepDocument>,
+    /// That step is not over.
+    pub is_under_way: bool,
+}
+
+/// Something missing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NeedDocument {
+    /// What is wanted.
+    pub what: String,
+    /// It is known to be missing; otherwise nobody can tell.
+    pub is_certain: bool,
+    /// What cures it: statements, one per line; a line that begins with `--` is for people.
+    pub lines: Vec<String>,
+    /// `--apply` sets it.
+    pub is_applicable: bool,
+}
+
 /// How well something is, as monitoring counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -233,6 +233,10 @@ fn rank_of_step(goal: &StepKind) -> u8 {
         StepKind::Detach | StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } => 5,
         StepKind::Follow { .. } | StepKind::DropVips { .. } | StepKind::MakeReadOnly => 7,
         StepKind::ResumeReceiver | StepKind::Wake => 9,
+        StepKind::Arm { .. }
+        | StepKind::LockOut { .. }
+        | StepKind::LetIn { .. }
+        | StepKind::Harden { .. } => 10,
         StepKind::Hook { call } => match call.event {
             HookEvent::Opened => 1,
             HookEvent::Published | HookEvent::Finished => 7,

@@ -9,10 +9,10 @@ use std::{
 use conclave_core::{
     decide::{ClusterView, View},
     model::{
-        Actor, Answer, Applier, Ballot, Cause, ClusterName, CountedBallot, Election, Epoch,
-        Evidence, FailoverId, GtidSet, Hearing, LinkOptions, ManagerId, Micros, Mono, Nonce,
-        Observation, Opening, Outcome, Ranked, Receiver, ReplicaFacts, SemiSync, ServerFacts,
-        ServerName, StepEvidence, StepId, StepKind, StepOutcome, Tally, Term, Vip,
+        Actor, Answer, Applier, Ballot, Boot, Cause, ClusterName, CountedBallot, Election, Epoch,
+        Evidence, FailoverId, GtidSet, Hearing, Inbound, LinkOptions, ManagerId, Micros, Mono,
+        Nonce, Observation, Opening, Outcome, Ranked, Receiver, ReplicaFacts, SemiSync,
+        ServerFacts, ServerName, StepEvidence, StepId, StepKind, StepOutcome, Tally, Term, Vip,
     },
     state::{Command, GroupState, Planned, Reply},
 };
@@ -396,10 +396,17 @@ pub fn primary(uuid: &str, executed: GtidSet) -> ServerFacts {
         sync_binlog: 1,
         flush_log: 1,
         sync_relay_log: 1,
+        skips_replica_start: true,
+        boot: Boot::ReadOnly,
+        inbound: Some(Inbound {
+            dumps: vec!["repl_db2".into(), "repl_db3".into()],
+            ..Inbound::default()
+        }),
         executed,
         purged: GtidSet::empty(),
         replica: None,
         semi_sync: Some(SemiSync {
+            has_source: true,
             source_enabled: true,
             clients: 2,
             acks: 1,
@@ -431,6 +438,7 @@ pub fn replica(uuid: &str, source: &str, executed: GtidSet) -> ServerFacts {
             options: LinkOptions::default(),
         }),
         semi_sync: Some(SemiSync {
+            has_source: true,
             replica_enabled: true,
             replica_active: true,
             ..SemiSync::default()

@@ -135,6 +135,23 @@ pub fn goal(target: &ServerName, goal: &StepKind) -> String {
         StepKind::ResumeReceiver => format!("start the receiver of {target} again"),
         StepKind::Wake => format!("release the sessions on {target} that wait in vain"),
         StepKind::MakeReadOnly => format!("make {target} read-only, its clients cut first"),
+        StepKind::Arm { acks: 0, .. } => {
+            format!("commits on {target} wait for no acknowledgement any more")
+        }
+        StepKind::Arm { acks, ackers, by: _ } => {
+            format!("commits on {target} wait for {acks} acknowledgement(s) of {}", names(ackers))
+        }
+        StepKind::LockOut { server, account } => {
+            format!("lock {server} out on {target} (account {account}): it is dead for long")
+        }
+        StepKind::LetIn { server, account } => {
+            format!("let {server} in on {target} again (account {account})")
+        }
+        StepKind::Harden { settings, by: _ } => {
+            let names = settings.iter().flat_map(|setting| setting.variables());
+            let names: Vec<&str> = names.map(|(name, _)| *name).collect();
+            format!("set {} on {target} for good", names.join(", "))
+        }
         StepKind::Hook { call } => {
             let need = if call.required { ", required" } else { "" };
             format!("call hook {} on {}{need}", call.name, call.event.as_str())

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use conclave_core::{
     decide::{ClusterView, Wish},
     model::{
-        Actor, Answer, Applier, Attempt, Cause, ClusterName, Epoch, GtidSet, Hearing, Micros, Mode,
+        Actor, Answer, Applier, Attempt, Boot, Cause, ClusterName, Epoch, GtidSet, Hearing, Micros,
+        Mode,
     },
     state::Command,
 };
@@ -94,6 +95,25 @@ fn dead_primary_with_a_lost_acker_says_what_is_missing() {
     let status = status(&Story::adopted().seen(seen));
     assert_eq!(status.exit_code, 2);
     table("status_dead_no_coverage.txt", &status);
+}
+
+#[test]
+fn what_is_missing_is_shown_with_what_cures_it() {
+    let mut lax = primary(UUIDS[0], to(5012));
+    (lax.sync_binlog, lax.boot) = (100, Boot::Unknown);
+    let semi_sync = lax.semi_sync.get_or_insert_default();
+    (semi_sync.wait_no_replica, semi_sync.source_enabled) = (false, false);
+    let mut slow = replica(UUIDS[1], "198.51.100.11", to(5012));
+    slow.replica.as_mut().unwrap().options.heartbeat_ms = 30_000;
+    let mut seen = healthy();
+    let found = vec![("db1", Ok(lax)), ("db2", Ok(slow)), ("db3", Err("silent".into()))];
+    seen.observations.extend(looks(found).observations);
+    let snapshot = Story::adopted().seen(seen);
+    let found = build::harden(&snapshot.view, &app1(), &[]);
+    assert_eq!((found.missing, found.applicable), (5, 4));
+    golden::check("harden.txt", &print::harden(&found, false, Paint::Plain));
+    let json = serde_json::to_string_pretty(&found).unwrap();
+    golden::check("harden.json", &(json + "\n"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `conclave cluster apply | list | show | remove`.
+//! `conclave cluster apply | list | show | harden | remove`.
 
 use std::{
     io::{IsTerminal, stdin},
@@ -66,6 +66,7 @@ A file begins like this; deploy/samples/app1.toml shows every key:
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    Harden(super::harden::Args),
     /// Look after a cluster no more; its servers are not touched
     Remove {
         /// The cluster
@@ -81,6 +82,7 @@ pub(super) async fn run(reach: &Reach, command: Command) -> Done {
         Command::Apply { file, check, replaces } => apply(reach, file, check, replaces).await,
         Command::List { output } => list(reach, output).await,
         Command::Show { cluster, output } => show(reach, cluster, output).await,
+        Command::Harden(args) => super::harden::run(reach, args).await,
         Command::Remove { cluster, yes } => remove(reach, cluster, yes).await,
     }
 }

@@ -7,6 +7,7 @@ mod cluster;
 mod explain;
 mod failover;
 mod group;
+mod harden;
 mod manager;
 mod pause;
 pub mod print;

@@ -41,6 +41,7 @@ fn every_command_of_the_help_texts_can_be_parsed() {
         "conclave resume app1 --managers 10.0.0.1:7300,10.0.0.2:7300 --insecure",
         "conclave cluster apply app1.toml --replaces 3",
         "conclave cluster show app1 -o json",
+        "conclave cluster harden app1 --apply -o json",
         "conclave cluster remove app1 --yes",
         "conclave group init --members 1=10.0.0.1:7300,r1 2=10.0.0.2:7300,r2",
         "conclave tls init --dir tls --manager m1=192.0.2.11,mgr1 --operator alice",

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use conclave_core::model::{
-    ClusterDefinition, HookDefinition, HookEvent, Millis, Mode, PingType, Policy, PromotionRule,
-    RestartPolicy, ServerDefinition, SshTarget, Vip,
+    ClusterDefinition, DeadAckerPolicy, HookDefinition, HookEvent, LastAckerPolicy, Millis, Mode,
+    PingType, Policy, PromotionRule, RestartPolicy, ServerDefinition, SshTarget, Vip,
 };
 
 use super::{
@@ -299,6 +299,8 @@ fn policy(top: &Section<'_, '_>, subjects: &mut Vec<(String, usize)>) -> Policy 
         ("insert", PingType::Insert),
     ];
     let restarts = [("reopen", RestartPolicy::Reopen), ("failover", RestartPolicy::Failover)];
+    let dead = [("wait", DeadAckerPolicy::Wait), ("drop", DeadAckerPolicy::Drop)];
+    let last = [("wait", LastAckerPolicy::Wait), ("lower", LastAckerPolicy::Lower)];
     let policy = Policy {
         ping_interval_ms: millis("ping_interval_ms", usual.ping_interval_ms),
         connect_deadline_ms: millis("connect_deadline_ms", usual.connect_deadline_ms),
@@ -320,6 +322,10 @@ fn policy(top: &Section<'_, '_>, subjects: &mut Vec<(String, usize)>) -> Policy 
             .choice("primary_restarted", &restarts)
             .unwrap_or(usual.primary_restarted),
         rejoin: section.flag("rejoin").unwrap_or(usual.rejoin),
+        dead_acker: section.choice("dead_acker", &dead).unwrap_or(usual.dead_acker),
+        dead_acker_ms: millis("dead_acker_ms", usual.dead_acker_ms),
+        last_acker: section.choice("last_acker", &last).unwrap_or(usual.last_acker),
+        last_acker_ms: millis("last_acker_ms", usual.last_acker_ms),
     };
     section.finish();
     policy

@@ -53,7 +53,7 @@ fn sample_secrets_are_right() {
     let secrets = Secrets::load(Some(&file)).unwrap();
     let has =
         |cluster: &str, account: &str| secrets.mysql_password(&cluster.into(), account).is_some();
-    assert!(has("app1", "conclave") && has("app2", "conclave") && has("app1", "repl"));
+    assert!(has("app1", "conclave") && has("app2", "conclave") && has("app1", "repl_db3"));
     assert!(!has("app1", "root"));
 }
 
@@ -164,7 +164,7 @@ fn mistakes_in_a_hook_are_told_with_their_lines() {
     let said = complaint(cluster::parse("app1.toml", &text));
     assert!(said.starts_with("app1.toml has 2 mistakes:\n"), "{said}");
     for part in
-        ["  line 41: hook \"../notify\": wanted a file name", "  line 43: on: wanted some of"]
+        ["  line 43: hook \"../notify\": wanted a file name", "  line 45: on: wanted some of"]
     {
         assert!(said.contains(part), "{said}");
     }

@@ -9,11 +9,11 @@ use std::{
 use crate::{
     decide::{ClusterView, View},
     model::{
-        Actor, Answer, Applier, Attempt, Ballot, Cause, ClusterDefinition, CountedBallot, Election,
-        Epoch, Evidence, GtidSet, Hearing, LinkOptions, ManagerId, Micros, Millis, Mode, Mono,
-        Nonce, Observation, Opening, Policy, PromotionRule, Receiver, ReplicaFacts, SemiSync,
-        ServerDefinition, ServerFacts, ServerName, SshTarget, StepEvidence, StepId, StepOutcome,
-        Tally, Term, Vip,
+        Actor, Answer, Applier, Attempt, Ballot, Boot, Cause, ClusterDefinition, CountedBallot,
+        Election, Epoch, Evidence, GtidSet, Hearing, Inbound, LinkOptions, ManagerId, Micros,
+        Millis, Mode, Mono, Nonce, Observation, Opening, Policy, PromotionRule, Receiver,
+        ReplicaFacts, SemiSync, ServerDefinition, ServerFacts, ServerName, SshTarget, StepEvidence,
+        StepId, StepOutcome, Tally, Term, Vip,
     },
     state::{ClusterState, Command, GroupState, Planned, Reply},
 };
@@ -339,10 +339,18 @@ pub fn primary_facts(server: u64, executed: GtidSet) -> ServerFacts {
         sync_binlog: 1,
         flush_log: 1,
         sync_relay_log: 1,
+        skips_replica_start: true,
+        boot: Boot::ReadOnly,
+        inbound: Some(Inbound {
+            dumps: vec!["repl2".into(), "repl3".into()],
+            connected: BTreeSet::from(["repl2".into(), "repl3".into()]),
+            locked: BTreeSet::new(),
+        }),
         executed,
         purged: GtidSet::empty(),
         replica: None,
         semi_sync: Some(SemiSync {
+            has_source: true,
             source_enabled: true,
             acks: 1,
             timeout_ms: 86_400_000,
@@ -371,7 +379,9 @@ pub fn replica_facts(server: u64, source: u64, executed: GtidSet) -> ServerFacts
             auto_position: true,
             options: LinkOptions::default(),
         }),
+        inbound: Some(Inbound::default()),
         semi_sync: Some(SemiSync {
+            has_source: true,
             replica_enabled: true,
             replica_active: true,
             ..SemiSync::default()

@@ -9,6 +9,7 @@ use std::{
 use conclave_core::{
     decide::{
         ClusterView, StepOrder, View, Wish,
+        ackers::Attendance,
         hear::Tracker,
         suspect::{Ping, PingHistory},
         upkeep,
@@ -64,6 +65,7 @@ struct Seen {
     pings: Option<(ServerName, PingHistory)>,
     trackers: BTreeMap<ServerName, Tracker>,
     vouches: Vouches,
+    attendance: Attendance,
     /// Asked and not too old: when each nonce was sent.
     tally: Option<Tally>,
     counted: BTreeMap<ManagerId, (Ballot, Mono)>,
@@ -87,6 +89,7 @@ impl Seen {
             pings: None,
             trackers: BTreeMap::new(),
             vouches: Vouches::default(),
+            attendance: Attendance::default(),
             tally: None,
             counted: BTreeMap::new(),
             nudged: None,
@@ -253,6 +256,12 @@ impl Live {
             && look.seen.as_ref().is_ok_and(|facts| facts.is_writable())
         {
             seen.view.seen_writable = Some(look.at);
+        }
+        let primary = state.primary().and_then(|name| state.definition.server(name));
+        if let Some((regime, primary)) = state.regime().zip(primary) {
+            seen.attendance.record(regime, (&primary.host, primary.port), &look);
+            seen.view.absent = seen.attendance.absent();
+            seen.view.stuck = seen.attendance.stuck();
         }
         seen.view.observations.insert(look.server.clone(), look);
         seen.view.vouched = seen.vouches.standing(seen.view.observations.values());

@@ -270,6 +270,7 @@ async fn looks(world: &World) {
     assert!(!db1.read_only && !db1.super_read_only && !db1.offline && db1.is_writable());
     assert!(db2.read_only && db2.super_read_only && !db2.is_writable());
     let source = SemiSync {
+        has_source: true,
         source_enabled: true,
         clients: 2,
         acks: 1,

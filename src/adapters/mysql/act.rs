@@ -10,6 +10,7 @@ use super::{
     MysqlSession,
     dialect::{Link, Terms},
     fault::Fault,
+    read::Named,
     wire::Wire,
 };
 
@@ -23,8 +24,27 @@ impl MysqlSession {
         action: &SqlAction,
         deadline: Mono,
     ) -> Result<(), PortError> {
-        if let SqlAction::WriteMarker { step } = action {
-            return self.write_marker(*step, deadline).await;
+        match action {
+            SqlAction::WriteMarker { step } => return self.write_marker(*step, deadline).await,
+            SqlAction::LockAccount { account } => {
+                return self.lock_account(account, deadline).await;
+            }
+            SqlAction::UnlockAccount { account } => {
+                return self.unlock_account(account, deadline).await;
+            }
+            SqlAction::Persist { .. } => self.eye.forget_comeback(),
+            SqlAction::StopReceiver
+            | SqlAction::StartReceiver
+            | SqlAction::StartApplier
+            | SqlAction::StopReplica
+            | SqlAction::StartReplica
+            | SqlAction::ForgetSource
+            | SqlAction::ChangeSource { .. }
+            | SqlAction::SetSemiSyncReplica { .. }
+            | SqlAction::SetSemiSyncSource { .. }
+            | SqlAction::SetWritable
+            | SqlAction::SetReadOnly
+            | SqlAction::SetOffline { .. } => {}
         }
         let shared = self.shared.clone();
         let password = match account(action) {
@@ -87,6 +107,88 @@ impl MysqlSession {
     }
 }
 
+/// The thread to be ended has ended by itself.
+const NO_THREAD: u16 = 1094;
+
+impl MysqlSession {
+    /// First the lock, then the end of its connections: none can follow.
+    async fn lock_account(&mut self, account: &str, deadline: Mono) -> Result<(), PortError> {
+        self.alter(account, true, deadline).await?;
+        let what = format!("end the connections of account {account}");
+        let ask = self.dialect.ask_connections(account);
+        let found = self.column(&ask, "id", &what, deadline).await?;
+        for id in found {
+            let Ok(id) = id.parse::<u64>() else { continue };
+            match self.wire.run(&format!("KILL {id}"), deadline).await {
+                Ok(_) => {}
+                Err(fault) if fault.code() == Some(NO_THREAD) => {}
+                Err(fault) => return Err(self.failed(&fault, &what)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A replica is let go of for that moment, as nothing can be altered under `super_read_only`;
+    /// applications are kept out by `read_only` all the while.
+    async fn unlock_account(&mut self, account: &str, deadline: Mono) -> Result<(), PortError> {
+        let what = format!("unlock account {account}");
+        let ask = "SELECT @@GLOBAL.super_read_only AS found";
+        let is_super = self.column(ask, "found", &what, deadline).await?;
+        let is_super = is_super.first().is_some_and(|found| found == "1");
+        if is_super {
+            self.set_super(false, &what, deadline).await?;
+        }
+        let altered = self.alter(account, false, deadline).await;
+        if is_super {
+            self.set_super(true, &what, deadline).await?;
+        }
+        altered
+    }
+
+    async fn set_super(&mut self, on: bool, what: &str, deadline: Mono) -> Result<(), PortError> {
+        let sql = format!("SET GLOBAL super_read_only = {}", if on { "ON" } else { "OFF" });
+        let done = self.wire.run(&sql, deadline).await;
+        done.map(drop).map_err(|fault| self.failed(&fault, what))
+    }
+
+    async fn alter(
+        &mut self,
+        account: &str,
+        is_locked: bool,
+        deadline: Mono,
+    ) -> Result<(), PortError> {
+        let what = format!("{} account {account}", if is_locked { "lock" } else { "unlock" });
+        let hosts = self.column(&self.dialect.ask_hosts(account), "host", &what, deadline).await?;
+        if hosts.is_empty() {
+            let label = &self.wire.target().label;
+            let why = format!("{what} on {label}: there is no such account");
+            return Err(PortError::not_done(Trouble::Answered, why));
+        }
+        let sql = self.dialect.lock_account(account, &hosts, is_locked);
+        let done = self.wire.run(&sql, deadline).await;
+        done.map(drop).map_err(|fault| self.failed(&fault, &what))
+    }
+
+    /// One column of a reply.
+    async fn column(
+        &mut self,
+        sql: &str,
+        column: &str,
+        what: &str,
+        deadline: Mono,
+    ) -> Result<Vec<String>, PortError> {
+        let sets = self.wire.run(sql, deadline).await;
+        let sets = sets.map_err(|fault| self.failed(&fault, what))?;
+        let rows = sets.iter().flatten().map(|row| Named(row).text(column));
+        let rows: Result<Vec<String>, _> = rows.collect();
+        rows.map_err(|odd| self.failed(&Fault::Odd(odd.0), what))
+    }
+
+    fn failed(&self, fault: &Fault, what: &str) -> PortError {
+        failed(fault, what, &self.wire.target().label, None)
+    }
+}
+
 /// Account whose password the statement needs.
 fn account(action: &SqlAction) -> Option<&str> {
     match action {
@@ -102,7 +204,10 @@ fn account(action: &SqlAction) -> Option<&str> {
         | SqlAction::SetWritable
         | SqlAction::SetReadOnly
         | SqlAction::SetOffline { .. }
-        | SqlAction::WriteMarker { .. } => None,
+        | SqlAction::WriteMarker { .. }
+        | SqlAction::LockAccount { .. }
+        | SqlAction::UnlockAccount { .. }
+        | SqlAction::Persist { .. } => None,
     }
 }
 
@@ -121,7 +226,10 @@ fn needs_link(action: &SqlAction) -> bool {
         | SqlAction::SetWritable
         | SqlAction::SetReadOnly
         | SqlAction::SetOffline { .. }
-        | SqlAction::WriteMarker { .. } => false,
+        | SqlAction::WriteMarker { .. }
+        | SqlAction::LockAccount { .. }
+        | SqlAction::UnlockAccount { .. }
+        | SqlAction::Persist { .. } => false,
     }
 }
 
@@ -146,6 +254,11 @@ fn describe(action: &SqlAction) -> String {
         SqlAction::SetReadOnly => "switch super_read_only on".into(),
         SqlAction::SetOffline { on } => format!("switch offline_mode {}", switch(on)),
         SqlAction::WriteMarker { step } => format!("write the marker row of step {step}"),
+        SqlAction::LockAccount { account } => {
+            format!("lock account {account} and end its connections")
+        }
+        SqlAction::UnlockAccount { account } => format!("unlock account {account}"),
+        SqlAction::Persist { setting } => setting.statement(),
     }
 }
 

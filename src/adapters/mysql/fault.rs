@@ -41,6 +41,11 @@ impl Fault {
         }
     }
 
+    /// The account may log in and lacks a privilege for this statement.
+    pub(super) fn is_denial(&self) -> bool {
+        self.code().is_some_and(|code| matches!(code, 1044 | 1142 | 1143 | 1227))
+    }
+
     /// Whether a statement that met this fault may have had its effect.
     pub(super) fn certainty(&self) -> Certainty {
         match self {

@@ -2,10 +2,14 @@
 
 use std::str::FromStr;
 
-use conclave_core::model::{Mono, ServerFacts};
+use conclave_core::{
+    model::{Boot, Micros, Mono, ServerFacts},
+    ports::Clock,
+};
 use mysql_async::{Row, Value};
 
 use super::{dialect::Dialect, fault::Fault, wire::Wire};
+use crate::adapters::clock::SystemClock;
 
 /// The server's error for a variable it does not know.
 const UNKNOWN_VARIABLE: u16 = 1193;
@@ -17,10 +21,33 @@ pub(super) struct Plugins {
     pub(super) replica: bool,
 }
 
+/// How much a look asks for beyond what every decision needs: who is connected takes privileges
+/// that an account may lack, and the next start changes seldom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wide {
+    No,
+    Inbound,
+    InboundAndBoot,
+}
+
+/// What a server says about its next start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Comeback {
+    pub(super) boot: Boot,
+    /// `skip_replica_start`, if it is persisted.
+    pub(super) skips_start: Option<bool>,
+}
+
+/// How long an answer about the next start is good for.
+const COMEBACK_AGE: Micros = Micros(5_000_000);
+
 /// What a connection has learnt about its server, so that the next look asks right away.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Eye {
     plugins: Option<Plugins>,
+    /// The account lacks the privileges for a wide look.
+    is_narrow: bool,
+    comeback: Option<(Mono, Comeback)>,
 }
 
 /// What a reply lacks or holds against the rules.
@@ -37,9 +64,20 @@ impl Eye {
         let dialect = Dialect::of(wire.version()).map_err(Fault::Local)?;
         let all = Plugins { source: true, replica: true };
         let mut plugins = self.plugins.unwrap_or(all);
-        // Plugins can be loaded and unloaded between and during looks; thrice they are not.
-        for _ in 0..3 {
-            let sets = match wire.run(&dialect.look(plugins), deadline).await {
+        // Plugins can be loaded and unloaded between and during looks; four times they are not.
+        for _ in 0..4 {
+            let now = SystemClock.now();
+            let known = self.comeback.filter(|(at, _)| now.since(*at) < COMEBACK_AGE);
+            let wide = match (self.is_narrow, known) {
+                (true, _) => Wide::No,
+                (false, Some(_)) => Wide::Inbound,
+                (false, None) => Wide::InboundAndBoot,
+            };
+            let sets = match wire.run(&dialect.look(plugins, wide), deadline).await {
+                Err(fault) if fault.is_denial() && wide != Wide::No => {
+                    self.is_narrow = true;
+                    continue;
+                }
                 Err(fault)
                     if fault.code() == Some(UNKNOWN_VARIABLE) && plugins != Plugins::default() =>
                 {
@@ -51,11 +89,21 @@ impl Eye {
             let there = dialect.plugins(&sets).map_err(odd)?;
             if there == plugins {
                 self.plugins = Some(plugins);
-                return dialect.facts(&sets, plugins).map_err(odd);
+                let comeback = dialect.comeback(&sets).map_err(odd)?;
+                self.comeback = comeback.map(|comeback| (now, comeback)).or(known);
+                let known = known.map(|(_, comeback)| comeback);
+                return dialect.facts(&sets, plugins, known).map_err(odd);
             }
             plugins = there;
         }
         Err(Fault::Local("its semi-sync plugins came and went during the look".into()))
+    }
+}
+
+impl Eye {
+    /// Something was set for the next start: it is asked for anew.
+    pub(super) fn forget_comeback(&mut self) {
+        self.comeback = None;
     }
 }
 

@@ -44,7 +44,7 @@ pub struct MysqlSession {
     pub(super) dialect: Dialect,
     /// The present link, once read.
     pub(super) link: Option<Link>,
-    eye: Eye,
+    pub(super) eye: Eye,
 }
 
 impl MysqlSession {

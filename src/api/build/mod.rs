@@ -2,6 +2,7 @@
 
 mod cluster;
 mod group;
+mod harden;
 mod server;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use conclave_core::{
     state::{ClusterState, GroupState},
 };
 
+pub use self::harden::harden;
 use super::{
     desk::{Findings, Snapshot},
     document::{

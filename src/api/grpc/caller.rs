@@ -7,7 +7,7 @@ use crate::api::{
     operator,
     pb::{
         Caller, ClusterApplyRequest, ClusterListRequest, ClusterRequest, FailoverRequest,
-        GroupInitRequest, PauseRequest, ReportRequest, StatusRequest, WatchRequest,
+        GroupInitRequest, HardenRequest, PauseRequest, ReportRequest, StatusRequest, WatchRequest,
     },
 };
 
@@ -36,7 +36,7 @@ macro_rules! asked {
 }
 
 asked!(ClusterApplyRequest ClusterListRequest ClusterRequest FailoverRequest GroupInitRequest
-    PauseRequest ReportRequest StatusRequest WatchRequest);
+    HardenRequest PauseRequest ReportRequest StatusRequest WatchRequest);
 
 impl<D> Admin<D> {
     /// The person, and the request as it may be passed on in their name.

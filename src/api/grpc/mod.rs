@@ -8,10 +8,10 @@ mod seat;
 use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
 use conclave_core::{
-    decide::Wish,
+    decide::{Wish, harden},
     model::{Actor, ClusterDefinition, ClusterName, Refusal, ServerName},
     ports::ProposeError,
-    state::{Command, Reply},
+    state::{Command, Planned, Reply},
 };
 use futures::{Stream, stream};
 use serde::Serialize;
@@ -25,8 +25,8 @@ use super::{
     document::FORMAT,
     pb::{
         ClusterApplyReply, ClusterApplyRequest, ClusterListRequest, ClusterRequest, Document, Done,
-        FailoverRequest, GroupInitReply, GroupInitRequest, HelloReply, HelloRequest, PauseRequest,
-        Progress, ReportRequest, StatusRequest, WatchRequest,
+        FailoverRequest, GroupInitReply, GroupInitRequest, HardenRequest, HelloReply, HelloRequest,
+        PauseRequest, Progress, ReportRequest, StatusRequest, WatchRequest,
         admin_server::{self, AdminServer},
     },
     report,
@@ -123,6 +123,24 @@ impl<D: Desk> Admin<D> {
                  it again"
             ))),
         }
+    }
+
+    /// Plans what sets the missing settings, one step per server at a time.
+    async fn plan_hardening(
+        &self,
+        asker: &Asker,
+        name: &ClusterName,
+    ) -> Result<Vec<Planned>, Status> {
+        let view = self.desk.snapshot().view;
+        let list = harden::list(&view, name);
+        let Some((cluster, _)) = view.cluster(name) else { return Ok(Vec::new()) };
+        let by = asker.actor();
+        let all: Vec<Planned> = list.iter().filter_map(|each| each.plan(cluster, &by)).collect();
+        for planned in all.clone() {
+            let (cluster, epoch) = (name.clone(), cluster.epoch);
+            self.propose(Command::PlanChore { cluster, epoch, planned }).await?;
+        }
+        Ok(all)
     }
 
     fn wish(&self, asker: &Asker, ask: &FailoverRequest) -> Result<(ClusterName, Wish), Status> {
@@ -274,6 +292,21 @@ impl<D: Desk> admin_server::Admin for Admin<D> {
         let group = self.desk.group();
         let cluster = group.cluster(&name).map_err(|error| Status::not_found(error.to_string()))?;
         Ok(Response::new(document(&build::show(cluster), 0)?))
+    }
+
+    async fn cluster_harden(&self, request: Request<HardenRequest>) -> Answer<Document> {
+        let (asker, ask) = self.identify(request)?;
+        if let Seat::Other(mut there) = self.leader(&asker).await? {
+            return seat::passed(there.cluster_harden(ask).await);
+        }
+        let name = ClusterName::from(ask.cluster.as_str());
+        self.known(&name)?;
+        let planned = match ask.apply {
+            true => self.plan_hardening(&asker, &name).await?,
+            false => Vec::new(),
+        };
+        let found = build::harden(&self.desk.snapshot().view, &name, &planned);
+        Ok(Response::new(document(&found, u8::from(found.missing > 0))?))
     }
 
     async fn cluster_remove(&self, request: Request<ClusterRequest>) -> Answer<Done> {

@@ -1,12 +1,14 @@
 //! What people read: documents as text, for 100 columns at 3 a.m. Pure; colour is an argument.
 
 mod explain;
+mod harden;
 mod report;
 mod status;
 
 use std::io::{IsTerminal, stdout};
 
 pub use explain::{code, codes, explain, plan};
+pub use harden::harden;
 pub use report::report;
 pub use status::{list, status};
 

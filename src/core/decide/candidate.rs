@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::view::ClusterView;
 use crate::{
     model::{
-        Applier, GtidSet, Mono, PromotionRule, Ranked, ServerDefinition, ServerFacts, ServerName,
+        Applier, GtidSet, Mode, Mono, PromotionRule, Ranked, ServerDefinition, ServerFacts,
+        ServerName,
     },
     state::{ClusterState, Standing},
 };
@@ -134,6 +135,10 @@ fn reasons_against(
     if let Some(facts) = facts {
         if !facts.log_bin || !facts.log_replica_updates {
             out.push("log_bin or log_replica_updates is off: nobody could follow it".into());
+        }
+        let has_source = facts.semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.has_source);
+        if cluster.definition.mode == Mode::Quorum && !has_source {
+            out.push("the semi-sync source plugin is not there: its commits could not wait".into());
         }
         if !facts.gtid_mode {
             out.push("gtid_mode is off".into());

@@ -315,6 +315,9 @@ pub fn ackers_for(
         standing == Some(&crate::state::Standing::Member) && !field.errant.contains_key(name)
     };
     let mut ackers = cluster.definition.ackers_of(candidate);
-    ackers.retain(|name| recruits.contains(name) && is_clean(name));
+    let is_locked = |name: &ServerName| {
+        cluster.locks.get(candidate).is_some_and(|locked| locked.contains(name))
+    };
+    ackers.retain(|name| recruits.contains(name) && is_clean(name) && !is_locked(name));
     ackers
 }

@@ -3,13 +3,16 @@
 //! `tick` looks at what *is*, agreed state and fresh observations, never at what just happened. So
 //! a new leader needs no resume code: it runs the same function on the same state.
 
+pub mod ackers;
 pub mod candidate;
 pub mod coverage;
 pub mod forecast;
 pub mod gate;
+pub mod harden;
 pub mod hear;
 pub mod problem;
 pub mod progress;
+pub mod requirement;
 pub mod stage;
 pub mod suspect;
 #[cfg(test)]

@@ -2,13 +2,13 @@
 //! [`super::tick`] and [`super::upkeep`]; this list is for people.
 
 use super::{
-    upkeep,
+    ackers, requirement, upkeep,
     verdict::{self, Outcome},
     view::{ClusterView, FRESH, View},
 };
 use crate::{
     model::{
-        Applier, ClusterName, Mode, Policy, Problem, Receiver, Regime, SemiSync, ServerDefinition,
+        Applier, ClusterName, Mode, Policy, Problem, Receiver, Regime, ServerDefinition,
         ServerFacts, ServerName,
     },
     state::{ClusterState, Standing},
@@ -69,51 +69,30 @@ fn of_primary(
     } else if !facts.is_writable() && cluster.attempt.is_none() {
         out.push(Problem::PrimaryReadOnly { primary: primary.clone() });
     }
-    if let Some(semi_sync) = facts.semi_sync.as_ref().filter(|_| regime.acks > 0) {
-        let is_active = |name: &&ServerName| {
-            let facts = seen.facts(name, view.now, FRESH);
-            facts.and_then(|f| f.semi_sync.as_ref()).is_some_and(|s| s.replica_active)
-        };
-        let active = regime.ackers.iter().filter(is_active).count();
-        if active < regime.acks as usize {
-            let waiting = semi_sync.waiting;
-            out.push(Problem::LastAckerLost { primary: primary.clone(), waiting });
-        }
+    let waiting = facts.semi_sync.as_ref().map_or(0, |semi_sync| semi_sync.waiting);
+    if ackers::present(view, cluster, seen) < regime.acks as usize {
+        out.push(Problem::LastAckerLost { primary: primary.clone(), waiting });
     }
-    if cluster.definition.mode == Mode::Quorum {
-        let missing = primary_requirements(facts, cluster.definition.acks);
-        out.extend(missing.into_iter().map(|what| requirement(&primary, what)));
+    if ackers::has_lost_acks(view, cluster, seen) {
+        out.push(Problem::AcksLost { primary: primary.clone(), waiting });
     }
+    let (acks, wanted) = (regime.acks, cluster.definition.acks);
+    if cluster.definition.mode == Mode::Quorum && acks < wanted {
+        out.push(Problem::AcksLowered { primary: primary.clone(), acks, wanted });
+    }
+    let dropped = cluster.locks.get(&primary).into_iter().flatten();
+    let dropped = dropped.filter(|server| !regime.ackers.contains(*server));
+    out.extend(
+        dropped.map(|server| Problem::AckerDropped {
+            server: server.clone(),
+            primary: primary.clone(),
+        }),
+    );
     out
 }
 
 fn requirement(server: &ServerName, what: String) -> Problem {
     Problem::Requirement { server: server.clone(), what }
-}
-
-/// What `quorum` mode asks of the primary and does not find (SAFETY section 3).
-pub fn primary_requirements(facts: &ServerFacts, acks: u32) -> Vec<String> {
-    let mut out = Vec::new();
-    let mut want = |is_so: bool, what: &str| {
-        if !is_so {
-            out.push(what.to_owned());
-        }
-    };
-    want(facts.sync_binlog == 1, "sync_binlog = 1");
-    want(facts.flush_log == 1, "innodb_flush_log_at_trx_commit = 1");
-    let Some(semi_sync) = &facts.semi_sync else {
-        want(false, "the semi-sync plugins");
-        return out;
-    };
-    want(semi_sync.source_enabled, "rpl_semi_sync_source_enabled = ON");
-    want(semi_sync.after_sync, "rpl_semi_sync_source_wait_point = AFTER_SYNC");
-    want(semi_sync.wait_no_replica, "rpl_semi_sync_source_wait_no_replica = ON");
-    want(
-        semi_sync.timeout_ms >= SemiSync::LONG_MS,
-        "rpl_semi_sync_source_timeout of a day or more (milliseconds)",
-    );
-    want(semi_sync.acks >= acks, "rpl_semi_sync_source_wait_for_replica_count as defined");
-    out
 }
 
 fn of_server(
@@ -148,6 +127,9 @@ fn of_server(
             found: facts.uuid.clone(),
         });
     }
+    let needs = requirement::of(view, cluster, seen, server).into_iter();
+    let certain = needs.filter(|need| need.is_certain);
+    out.extend(certain.map(|need| requirement(name, need.what)));
     if !is_primary
         && !is_member(cluster, name)
         && upkeep::has_lost_its_own(view, cluster, seen, facts)
@@ -193,16 +175,8 @@ fn of_replica(
         let found = format!("{}:{}", replica.source_host, replica.source_port);
         out.push(broken(format!("it follows {found} instead of {primary}")));
     }
-    let wanted = cluster.definition.policy.heartbeat_ms;
-    if !(1..=wanted.0).contains(&replica.options.heartbeat_ms) {
-        let found =
-            f64::from(u32::try_from(replica.options.heartbeat_ms).unwrap_or(u32::MAX)) / 1e3;
-        let what = format!(
-            "SOURCE_HEARTBEAT_PERIOD of at most {wanted} (it is {found} s): a silent primary is \
-             noticed only after two of them"
-        );
-        out.push(requirement(name, what));
-    }
+    let heartbeat = requirement::of_heartbeat(cluster, replica);
+    out.extend(heartbeat.map(|need| requirement(name, need.what)));
     match replica.receiver {
         Receiver::On => {}
         Receiver::Connecting => out.push(broken("its receiver does not get a connection".into())),
@@ -213,21 +187,6 @@ fn of_replica(
         Applier::Off => out.push(broken("its applier is stopped".into())),
         Applier::Broken { code, text } => {
             out.push(broken(format!("its applier stopped with error {code}: {text}")));
-        }
-    }
-    if cluster.definition.mode == Mode::Quorum {
-        let regime = cluster.regime();
-        let is_acker = regime.is_some_and(|regime| regime.ackers.contains(name));
-        let semi_sync = facts.semi_sync.as_ref();
-        if is_acker && facts.sync_relay_log != 1 {
-            out.push(requirement(name, "sync_relay_log = 1".into()));
-        }
-        if is_acker && !semi_sync.is_some_and(|s| s.replica_active) {
-            out.push(requirement(name, "an active semi-sync replica side".into()));
-        }
-        if semi_sync.is_some_and(|s| s.source_enabled) {
-            let what = "rpl_semi_sync_source_enabled = OFF on a replica (its applier would hang)";
-            out.push(requirement(name, what.into()));
         }
     }
     out

@@ -2,7 +2,7 @@
 //! addresses. One chore per server at a time, each a step in the record like any other.
 
 use super::{
-    gate, progress, stage,
+    ackers, gate, harden, progress, stage,
     view::{ClusterView, FRESH, Move, View},
 };
 use crate::{
@@ -109,7 +109,12 @@ fn chore(
     term: Term,
 ) -> Option<Move> {
     let present = cluster.chores.get(server);
-    let wanted = wanted(view, cluster, seen, primary, server)?;
+    let Some(wanted) = wanted(view, cluster, seen, primary, server) else {
+        // What a person asked for comes last, and is not tried for ever.
+        let asked = present.filter(|step| harden::is_asked_for(&step.goal));
+        let asked = asked.filter(|step| step.runs.len() < harden::RUNS);
+        return asked.and_then(|step| progress::order(view, cluster, seen, step, term, RETRY));
+    };
     match (present, wanted) {
         (_, Wanted::Quarantine(errant)) => Some(propose(Command::Quarantine {
             cluster: name(cluster),
@@ -166,7 +171,11 @@ fn wanted(
     match &member.standing {
         Standing::Member => {
             let astray = stray(view, cluster, seen, primary, (server, facts));
-            astray.or_else(|| reader_goal(view, cluster, seen, server).map(Wanted::Step))
+            let goal = || {
+                let locked = ackers::let_in(view, cluster, seen, server, facts);
+                locked.or_else(|| reader_goal(view, cluster, seen, server)).map(Wanted::Step)
+            };
+            astray.or_else(goal)
         }
         // Rebuilt, or its transactions have found their way into the primary.
         Standing::Quarantined { .. } => former(view, cluster, seen, primary, (server, facts), true)
@@ -237,10 +246,7 @@ fn is_acker(
     server: &ServerName,
 ) -> bool {
     let wanted = cluster.definition.ackers_of(primary);
-    let acknowledges = |name: &&ServerName| {
-        let facts = seen.facts(name, view.now, FRESH);
-        facts.and_then(|f| f.semi_sync.as_ref()).is_some_and(|s| s.replica_active)
-    };
+    let acknowledges = |name: &&ServerName| ackers::acknowledges(view, cluster, seen, name);
     let is_needed = || {
         cluster.regime().is_some_and(|regime| {
             let others = wanted.intersection(&regime.ackers).filter(acknowledges);
@@ -337,6 +343,9 @@ fn primary_goal(
             ackers: regime.ackers.clone(),
             recruits: Default::default(),
         });
+    }
+    if let Some(goal) = ackers::goal(view, cluster, seen, facts).filter(|_| facts.is_writable()) {
+        return Some(goal);
     }
     // A primary in doubt may be dying: its address is a matter of the failover then.
     let vip = cluster.definition.writer.as_ref().filter(|_| seen.doubt.is_none())?;

@@ -40,6 +40,10 @@ pub struct ClusterView {
     /// Why commits on the primary did not wait as agreed when this manager saw it last: then nobody
     /// is vouched for.
     pub unarmed: Option<String>,
+    /// Since when each server was not seen to acknowledge the primary's commits.
+    pub absent: BTreeMap<ServerName, Mono>,
+    /// Since when sessions wait on the primary while nothing is committed.
+    pub stuck: Option<Mono>,
     /// The leader's newest tally; ages are as of [`View::now`].
     pub tally: Option<Tally>,
     /// Somebody, this manager or another, reported trouble with the primary, and this long ago the

@@ -175,8 +175,10 @@ fn unarmed(regime: &Regime, facts: &ServerFacts) -> Option<String> {
         return None;
     }
     let semi_sync = facts.semi_sync.clone().unwrap_or_default();
-    if !semi_sync.is_armed(regime.acks) {
-        return Some(format!("its commits did not wait for {} acknowledgement(s)", regime.acks));
+    let slack = semi_sync.slack(regime.acks);
+    if !slack.is_empty() {
+        let (acks, why) = (regime.acks, slack.join(", "));
+        return Some(format!("its commits did not wait for {acks} acknowledgement(s): {why}"));
     }
     let (clients, ackers) = (semi_sync.clients, regime.ackers.len());
     (clients as usize > ackers)

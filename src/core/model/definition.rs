@@ -70,6 +70,30 @@ pub enum RestartPolicy {
     Failover,
 }
 
+/// What to do with an acker that has been dead for long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadAckerPolicy {
+    /// Nothing: as long as it is missing, what it alone may hold stands against a failover.
+    #[default]
+    Wait,
+    /// Lock its replication account on the primary and take it out of the agreed set, as long as
+    /// enough others acknowledge.
+    Drop,
+}
+
+/// What to do when fewer servers acknowledge than a commit waits for, and writes hang.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LastAckerPolicy {
+    /// Nothing: no write is acknowledged that could be lost.
+    #[default]
+    Wait,
+    /// Wait for as many as there are, down to none: writes go on, and the promise is suspended and
+    /// shown as such until the ackers are back.
+    Lower,
+}
+
 /// How managers log in to a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SshTarget {
@@ -160,6 +184,14 @@ pub struct Policy {
     pub primary_restarted: RestartPolicy,
     /// Whether a clean former primary is made a replica without being asked.
     pub rejoin: bool,
+    /// What to do with an acker that has been dead for `dead_acker_ms`.
+    pub dead_acker: DeadAckerPolicy,
+    /// How long an acker must have been dead.
+    pub dead_acker_ms: Millis,
+    /// What to do when too few have acknowledged for `last_acker_ms`.
+    pub last_acker: LastAckerPolicy,
+    /// How long there must have been too few.
+    pub last_acker_ms: Millis,
 }
 
 impl Default for Policy {
@@ -183,6 +215,10 @@ impl Default for Policy {
             retry_pause_ms: Millis(3000),
             primary_restarted: RestartPolicy::Reopen,
             rejoin: true,
+            dead_acker: DeadAckerPolicy::Wait,
+            dead_acker_ms: Millis(600_000),
+            last_acker: LastAckerPolicy::Wait,
+            last_acker_ms: Millis(60_000),
         }
     }
 }
@@ -227,6 +263,14 @@ impl ClusterDefinition {
     pub fn ackers_of(&self, primary: &ServerName) -> BTreeSet<ServerName> {
         let ackers = self.servers.iter().filter(|server| server.acker && server.name != *primary);
         ackers.map(|server| server.name.clone()).collect()
+    }
+
+    /// The other servers that log in to replicate with the same account as this one.
+    pub fn sharing_account(&self, name: &ServerName) -> Vec<&ServerName> {
+        let Some(server) = self.server(name) else { return Vec::new() };
+        let others = self.servers.iter().filter(|other| other.name != *name);
+        let same = others.filter(|o| o.replication_account == server.replication_account);
+        same.map(|other| &other.name).collect()
     }
 
     /// Every rule that a definition breaks, each as one sentence; empty: it may be applied.
@@ -323,6 +367,8 @@ impl ClusterDefinition {
             ("fence_patience_ms", policy.fence_patience_ms.0, 0, 60_000),
             ("progress_budget_ms", policy.progress_budget_ms.0, 1000, 3_600_000),
             ("retry_pause_ms", policy.retry_pause_ms.0, 100, 3_600_000),
+            ("dead_acker_ms", policy.dead_acker_ms.0, 1000, 86_400_000),
+            ("last_acker_ms", policy.last_acker_ms.0, 1000, 86_400_000),
         ];
         for (name, found, least, most) in ranges {
             if !(least..=most).contains(&found) {

@@ -1,5 +1,7 @@
 //! What one manager saw of one server, and how old it is. Unknown is a value.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{GtidSet, Micros, Mono, ServerName};
@@ -117,6 +119,8 @@ pub struct ReplicaFacts {
 /// Semi-synchronous replication, both sides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SemiSync {
+    /// The plugin for the source's side is there: it could wait for acknowledgements as primary.
+    pub has_source: bool,
     /// `rpl_semi_sync_source_enabled`.
     pub source_enabled: bool,
     /// `rpl_semi_sync_replica_enabled`.
@@ -141,14 +145,49 @@ impl SemiSync {
     /// The least `rpl_semi_sync_source_timeout` that counts as waiting for ever: a day.
     pub const LONG_MS: u64 = 86_400_000;
 
+    /// Why commits here do not wait for so many acknowledgements, by setting; empty: they do.
+    pub fn slack(&self, acks: u32) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut odd = |is_odd: bool, what: String| out.extend(is_odd.then_some(what));
+        odd(!self.source_enabled, "rpl_semi_sync_source_enabled is OFF".into());
+        let name = "rpl_semi_sync_source_wait_for_replica_count";
+        odd(self.acks < acks, format!("{name} is {}", self.acks));
+        odd(!self.after_sync, "rpl_semi_sync_source_wait_point is not AFTER_SYNC".into());
+        odd(!self.wait_no_replica, "rpl_semi_sync_source_wait_no_replica is OFF".into());
+        let timeout = self.timeout_ms;
+        odd(timeout < Self::LONG_MS, format!("rpl_semi_sync_source_timeout is {timeout} ms"));
+        out
+    }
+
     /// Commits here wait for so many acknowledgements, however long it takes.
     pub fn is_armed(&self, acks: u32) -> bool {
-        self.source_enabled
-            && self.acks >= acks
-            && self.after_sync
-            && self.wait_no_replica
-            && self.timeout_ms >= Self::LONG_MS
+        self.slack(acks).is_empty()
     }
+}
+
+/// Whether a server that is started anew takes writes, as far as it tells by itself: its
+/// configuration file is not to be seen over SQL once a setting was changed at run time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Boot {
+    /// `super_read_only` is persisted as ON, or is ON and comes from a file or the command line.
+    ReadOnly,
+    /// It will not be ON.
+    Open,
+    /// It was changed at run time and is not persisted.
+    #[default]
+    Unknown,
+}
+
+/// Who replicates from a server, and who may not: by account, as that is what is locked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inbound {
+    /// Accounts of the connections that are sent the binary log, one entry for each.
+    pub dumps: Vec<String>,
+    /// Accounts with any connection at all.
+    pub connected: BTreeSet<String>,
+    /// Locked accounts.
+    pub locked: BTreeSet<String>,
 }
 
 /// Everything looked at on one server, at one moment.
@@ -180,6 +219,12 @@ pub struct ServerFacts {
     pub flush_log: u32,
     /// `@@sync_relay_log`.
     pub sync_relay_log: u32,
+    /// `skip_replica_start` will be ON at the next start.
+    pub skips_replica_start: bool,
+    /// How it comes up when it is started anew.
+    pub boot: Boot,
+    /// Who replicates from it; `None`: the managers' account may not look.
+    pub inbound: Option<Inbound>,
     /// `@@gtid_executed`.
     pub executed: GtidSet,
     /// `@@gtid_purged`.
@@ -202,6 +247,16 @@ impl ServerFacts {
             Some(replica) => self.executed.union(&replica.retrieved),
             None => self.executed.clone(),
         }
+    }
+
+    /// Its receiver is connected to the server at that address, and it acknowledges. (The status
+    /// variable alone stays ON while the receiver tries to connect again [ran].)
+    pub fn acknowledges_to(&self, (host, port): (&str, u16)) -> bool {
+        let is_on = self.replica.as_ref().is_some_and(|replica| {
+            replica.receiver == Receiver::On
+                && (&*replica.source_host, replica.source_port) == (host, port)
+        });
+        is_on && self.semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.replica_active)
     }
 
     /// Whether its receiver is not running, or it has none.

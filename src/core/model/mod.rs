@@ -8,17 +8,19 @@ pub mod hook;
 pub mod id;
 pub mod reason;
 pub mod record;
+pub mod setting;
 #[cfg(test)]
 mod tests;
 pub mod time;
 
 pub use ballot::{Answer, Ballot, CountedBallot, Evidence, Hearing, Tally};
 pub use definition::{
-    ClusterDefinition, Mode, PingType, Policy, PromotionRule, RestartPolicy, ServerDefinition,
-    SshTarget, Vip,
+    ClusterDefinition, DeadAckerPolicy, LastAckerPolicy, Mode, PingType, Policy, PromotionRule,
+    RestartPolicy, ServerDefinition, SshTarget, Vip,
 };
 pub use facts::{
-    Applier, LinkOptions, Observation, Observed, Receiver, ReplicaFacts, SemiSync, ServerFacts,
+    Applier, Boot, Inbound, LinkOptions, Observation, Observed, Receiver, ReplicaFacts, SemiSync,
+    ServerFacts,
 };
 pub use gtid::GtidSet;
 pub use hook::{HookCall, HookDefinition, HookEvent};
@@ -28,4 +30,5 @@ pub use record::{
     Actor, Attempt, Cause, Election, EntryNine, Mark, Opening, Outcome, Ranked, Regime, Stage,
     StepEvidence, StepKind, StepOutcome, StepRecord, StepRun,
 };
+pub use setting::Setting;
 pub use time::{Micros, Millis, Mono};

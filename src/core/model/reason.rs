@@ -262,6 +262,13 @@ pub enum Problem {
     TwoWritable { primary: ServerName, other: ServerName },
     /// Commits wait for acknowledgements and no acker is connected.
     LastAckerLost { primary: ServerName, waiting: u32 },
+    /// Enough ackers are connected, and yet sessions wait and nothing is committed: the
+    /// acknowledgements were lost.
+    AcksLost { primary: ServerName, waiting: u32 },
+    /// Commits wait for fewer acknowledgements than defined.
+    AcksLowered { primary: ServerName, acks: u32, wanted: u32 },
+    /// A dead acker was taken out of the agreed set.
+    AckerDropped { server: ServerName, primary: ServerName },
     /// A replica is not replicating as wanted.
     ReplicaBroken { server: ServerName, why: String },
     /// A server cannot be reached.
@@ -292,6 +299,9 @@ impl Problem {
             Problem::PrimaryReadOnly { .. } => "problem.primary_read_only",
             Problem::TwoWritable { .. } => "problem.two_writable",
             Problem::LastAckerLost { .. } => "problem.last_acker_lost",
+            Problem::AcksLost { .. } => "problem.acks_lost",
+            Problem::AcksLowered { .. } => "problem.acks_lowered",
+            Problem::AckerDropped { .. } => "problem.acker_dropped",
             Problem::ReplicaBroken { .. } => "problem.replica_broken",
             Problem::ServerUnreachable { .. } => "problem.server_unreachable",
             Problem::HostUnreachable { .. } => "problem.host_unreachable",
@@ -313,8 +323,12 @@ impl Problem {
             | Problem::PrimaryReadOnly { .. }
             | Problem::TwoWritable { .. }
             | Problem::LastAckerLost { .. }
+            | Problem::AcksLost { .. }
             | Problem::WrongIdentity { .. } => true,
+            // Without any, what is acknowledged may be lost.
+            Problem::AcksLowered { acks, .. } => *acks == 0,
             Problem::PrimaryDoubtful { .. }
+            | Problem::AckerDropped { .. }
             | Problem::ReplicaBroken { .. }
             | Problem::ServerUnreachable { .. }
             | Problem::HostUnreachable { .. }
@@ -351,6 +365,18 @@ impl Problem {
             }
             Problem::LastAckerLost { primary, waiting } => format!(
                 "{waiting} session(s) on {primary} wait for acknowledgements and nobody gives any"
+            ),
+            Problem::AcksLost { primary, waiting } => format!(
+                "{waiting} session(s) on {primary} wait for acknowledgements that were lost, and \
+                 nothing is committed although enough servers acknowledge"
+            ),
+            Problem::AcksLowered { primary, acks, wanted } => format!(
+                "commits on {primary} wait for {acks} acknowledgement(s) instead of {wanted}{}",
+                if *acks == 0 { ": a failover could lose what it acknowledged" } else { "" }
+            ),
+            Problem::AckerDropped { server, primary } => format!(
+                "{server} is locked out on {primary}: it was dead for long and is no acker until \
+                 it is back"
             ),
             Problem::ReplicaBroken { server, why } => format!("replica {server}: {why}"),
             Problem::ServerUnreachable { server, why } => {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ClusterName, Epoch, FailoverId, GtidSet, HookCall, HookEvent, LinkOptions, Micros, Mode,
-    ServerName, StepId, Tally, Term, Vip,
+    ServerName, Setting, StepId, Tally, Term, Vip,
 };
 
 /// A server that may acknowledge writes as primary, and what it takes to revoke that.
@@ -162,6 +162,37 @@ pub enum StepKind {
     Wake,
     /// No application can write here: clients cut, then semi-sync source off, then read-only.
     MakeReadOnly,
+    /// Commits here wait for so many acknowledgements, however long it takes.
+    Arm {
+        /// How many; zero: none, replication is asynchronous.
+        acks: u32,
+        /// Of these servers as many must be seen connected, on themselves.
+        ackers: BTreeSet<ServerName>,
+        /// Who asked for it.
+        by: Actor,
+    },
+    /// That server cannot acknowledge here any more: its replication account is locked, its
+    /// connections are ended, and everything committed before is executed.
+    LockOut {
+        /// The server.
+        server: ServerName,
+        /// Its account.
+        account: String,
+    },
+    /// That server may replicate from here again.
+    LetIn {
+        /// The server.
+        server: ServerName,
+        /// Its account.
+        account: String,
+    },
+    /// These settings are in force, and will be after a restart.
+    Harden {
+        /// The settings.
+        settings: BTreeSet<Setting>,
+        /// Who asked for it.
+        by: Actor,
+    },
     /// A script of the operators' own was called and ended well, on the leader's host.
     Hook {
         /// The call.
@@ -185,6 +216,10 @@ impl StepKind {
             StepKind::ResumeReceiver => "resume_receiver",
             StepKind::Wake => "wake",
             StepKind::MakeReadOnly => "make_read_only",
+            StepKind::Arm { .. } => "arm",
+            StepKind::LockOut { .. } => "lock_out",
+            StepKind::LetIn { .. } => "let_in",
+            StepKind::Harden { .. } => "harden",
             StepKind::Hook { .. } => "hook",
         }
     }
@@ -202,6 +237,10 @@ impl StepKind {
             | StepKind::ResumeReceiver
             | StepKind::Wake
             | StepKind::MakeReadOnly
+            | StepKind::Arm { .. }
+            | StepKind::LockOut { .. }
+            | StepKind::LetIn { .. }
+            | StepKind::Harden { .. }
             | StepKind::Hook { .. } => false,
         }
     }
@@ -430,6 +469,12 @@ impl Stage {
                 matches!(self, Stage::Promote { .. } | Stage::Repoint { .. })
             }
             StepKind::ResumeReceiver | StepKind::Wake => !is_forward,
+            StepKind::DropVips { .. }
+            | StepKind::MakeReadOnly
+            | StepKind::Arm { .. }
+            | StepKind::LockOut { .. }
+            | StepKind::LetIn { .. }
+            | StepKind::Harden { .. } => false,
             StepKind::Hook { call } => match call.event {
                 HookEvent::Opened => is_forward,
                 HookEvent::Published | HookEvent::Finished => {
@@ -437,7 +482,6 @@ impl Stage {
                 }
                 HookEvent::Undone => !is_forward,
             },
-            StepKind::DropVips { .. } | StepKind::MakeReadOnly => false,
         }
     }
 

@@ -47,7 +47,10 @@ fn problems() -> Vec<Problem> {
         Problem::PrimaryRestarted { primary: primary.clone() },
         Problem::PrimaryReadOnly { primary: primary.clone() },
         Problem::TwoWritable { primary: primary.clone(), other: server() },
-        Problem::LastAckerLost { primary, waiting: 4 },
+        Problem::LastAckerLost { primary: primary.clone(), waiting: 4 },
+        Problem::AcksLost { primary: primary.clone(), waiting: 4 },
+        Problem::AcksLowered { primary: primary.clone(), acks: 0, wanted: 1 },
+        Problem::AckerDropped { server: server(), primary },
         Problem::ReplicaBroken { server: server(), why: why() },
         Problem::ServerUnreachable { server: server(), why: why() },
         Problem::Former { server: server() },
@@ -147,6 +150,10 @@ fn steps_have_codes_of_their_own() {
         StepKind::ResumeReceiver,
         StepKind::Wake,
         StepKind::MakeReadOnly,
+        StepKind::Arm { acks: 1, ackers: BTreeSet::new(), by: Actor::Group },
+        StepKind::LockOut { server: "db3".into(), account: "repl".into() },
+        StepKind::LetIn { server: "db3".into(), account: "repl".into() },
+        StepKind::Harden { settings: BTreeSet::new(), by: Actor::Group },
     ];
     let codes: BTreeSet<&str> = steps.iter().map(StepKind::code).collect();
     assert_eq!(codes.len(), steps.len());

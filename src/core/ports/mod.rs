@@ -16,8 +16,8 @@ use thiserror::Error;
 
 use crate::{
     model::{
-        ClusterName, HookCall, LinkOptions, Micros, Mono, Rejection, ServerDefinition, StepId,
-        Token, Vip,
+        ClusterName, HookCall, LinkOptions, Micros, Mono, Rejection, ServerDefinition, Setting,
+        StepId, Token, Vip,
     },
     state::{Command, Reply},
 };
@@ -127,6 +127,22 @@ pub enum SqlAction {
     WriteMarker {
         /// What it says: the step that wrote it.
         step: StepId,
+    },
+    /// Lock an account, whatever host it may come from, and end its connections. Not written to
+    /// the binary log: it waits for no acknowledgement, and it is a matter of this server alone.
+    LockAccount {
+        /// Its name.
+        account: String,
+    },
+    /// Undo that, on a server that takes no writes as well.
+    UnlockAccount {
+        /// Its name.
+        account: String,
+    },
+    /// Set it for good.
+    Persist {
+        /// What.
+        setting: Setting,
     },
 }
 

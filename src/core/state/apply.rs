@@ -144,11 +144,15 @@ impl ClusterState {
         }
         let weakens = |regime: &Regime| new.mode == Mode::Quorum && regime.acks == 0;
         if let Some(regime) = self.regimes.iter_mut().next_back().filter(|regime| weakens(regime)) {
-            // From asynchronous to quorum: every defined acker may acknowledge from now on.
-            regime.ackers = new.ackers_of(&regime.primary);
-            regime.acks = new.acks;
+            // From asynchronous to quorum: every defined acker may acknowledge from now on. For how
+            // many commits wait is agreed when it was set (SAFETY section 3).
+            regime.ackers.extend(new.ackers_of(&regime.primary));
         }
         self.members.retain(|name, _| new.server(name).is_some());
+        self.locks.retain(|name, _| new.server(name).is_some());
+        for locked in self.locks.values_mut() {
+            locked.retain(|name| new.server(name).is_some());
+        }
         for server in &new.servers {
             self.members.entry(server.name.clone()).or_insert_with(Member::unseen);
         }
@@ -310,12 +314,90 @@ impl ClusterState {
         Ok(Reply::Ok)
     }
 
-    /// Adding an acker: log, then enable (SAFETY section 3). The beginning of the step is the log
-    /// entry; the step enables.
+    /// The regime of that primary, if it is the newest one.
+    fn regime_of(&mut self, primary: &ServerName) -> Option<&mut Regime> {
+        self.regimes.last_mut().filter(|regime| regime.primary == *primary)
+    }
+
+    /// Adding an acker: log, then enable; fewer acknowledgements: log, then set (SAFETY section 3).
+    /// The beginning of the step is the log entry; the step enables and sets. What is locked is
+    /// logged beforehand as well, so that it can be undone whatever becomes of the step.
     fn admit_before_enabling(&mut self, target: &ServerName, goal: &StepKind) {
-        let StepKind::Follow { acker: true, .. } = goal else { return };
-        if let Some(regime) = self.regimes.last_mut() {
-            regime.ackers.insert(target.clone());
+        match goal {
+            StepKind::Follow { acker: true, .. } => {
+                if let Some(regime) = self.regimes.last_mut() {
+                    regime.ackers.insert(target.clone());
+                }
+            }
+            StepKind::LetIn { server, .. } => {
+                let is_acker = self.definition.ackers_of(target).contains(server);
+                if let Some(regime) = self.regime_of(target).filter(|_| is_acker) {
+                    regime.ackers.insert(server.clone());
+                }
+            }
+            StepKind::Arm { acks, .. } => {
+                if let Some(regime) = self.regime_of(target) {
+                    regime.acks = regime.acks.min(*acks);
+                }
+            }
+            StepKind::LockOut { server, .. } => {
+                self.locks.entry(target.clone()).or_default().insert(server.clone());
+            }
+            StepKind::StopReceiver
+            | StepKind::Fence { .. }
+            | StepKind::CatchUp { .. }
+            | StepKind::Apply { .. }
+            | StepKind::Detach
+            | StepKind::Follow { acker: false, .. }
+            | StepKind::OpenForWrites { .. }
+            | StepKind::TakeVip { .. }
+            | StepKind::DropVips { .. }
+            | StepKind::ResumeReceiver
+            | StepKind::Wake
+            | StepKind::MakeReadOnly
+            | StepKind::Harden { .. }
+            | StepKind::Hook { .. } => {}
+        }
+    }
+
+    /// Removing an acker: disable, then log; more acknowledgements: set, then log. It was read back.
+    fn settle_after(&mut self, target: &ServerName, goal: &StepKind, received: &GtidSet) {
+        match goal {
+            StepKind::Follow { acker: false, source, .. } => {
+                self.dismiss(target, source, received);
+            }
+            StepKind::Arm { acks, .. } => {
+                if let Some(regime) = self.regime_of(target) {
+                    regime.acks = *acks;
+                }
+            }
+            StepKind::LockOut { server, .. } => {
+                // Never fewer than a commit waits for.
+                let is_enough = |regime: &&mut Regime| regime.ackers.len() > regime.acks as usize;
+                if let Some(regime) = self.regime_of(target).filter(is_enough) {
+                    regime.ackers.remove(server);
+                }
+            }
+            StepKind::LetIn { server, .. } => {
+                if let Some(locked) = self.locks.get_mut(target) {
+                    locked.remove(server);
+                }
+                self.locks.retain(|_, locked| !locked.is_empty());
+            }
+            StepKind::StopReceiver
+            | StepKind::Fence { .. }
+            | StepKind::CatchUp { .. }
+            | StepKind::Apply { .. }
+            | StepKind::Detach
+            | StepKind::Follow { acker: true, .. }
+            | StepKind::OpenForWrites { .. }
+            | StepKind::TakeVip { .. }
+            | StepKind::DropVips { .. }
+            | StepKind::ResumeReceiver
+            | StepKind::Wake
+            | StepKind::MakeReadOnly
+            | StepKind::Harden { .. }
+            | StepKind::Hook { .. } => {}
         }
     }
 
@@ -352,9 +434,7 @@ impl ClusterState {
         }
         if is_chore && is_met {
             self.chores.remove(&target);
-            if let StepKind::Follow { acker: false, source, .. } = &goal {
-                self.dismiss(&target, source, &received);
-            }
+            self.settle_after(&target, &goal, &received);
             if let Some(member) = self.members.get_mut(&target) {
                 member.chore_done(&goal);
             }
@@ -658,6 +738,10 @@ impl Member {
             | StepKind::ResumeReceiver
             | StepKind::Wake
             | StepKind::MakeReadOnly
+            | StepKind::Arm { .. }
+            | StepKind::LockOut { .. }
+            | StepKind::LetIn { .. }
+            | StepKind::Harden { .. }
             | StepKind::Hook { .. } => {}
         }
     }

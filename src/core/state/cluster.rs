@@ -75,6 +75,10 @@ pub struct ClusterState {
     pub attempt: Option<Attempt>,
     /// Steps outside attempts, one per server.
     pub chores: BTreeMap<ServerName, StepRecord>,
+    /// For each server the members whose replication accounts were locked there, or are being
+    /// locked: they are let in again when they are back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub locks: BTreeMap<ServerName, BTreeSet<ServerName>>,
     /// Closed attempts, newest last; the last [`ClusterState::HISTORY`] are kept.
     pub history: VecDeque<Attempt>,
     /// Number of the next step.
@@ -101,6 +105,7 @@ impl ClusterState {
             last_failover: None,
             attempt: None,
             chores: BTreeMap::new(),
+            locks: BTreeMap::new(),
             history: VecDeque::new(),
             next_seq: 1,
         }

@@ -167,7 +167,58 @@ fn definition_that_turns_to_quorum_lets_every_acker_acknowledge() {
     let mut group = Group::with(fenced);
     assert_eq!(group.cluster().regimes[0].acks, 0);
     assert_eq!(group.apply(define(definition(3), None)), Reply::Version { version: 2 });
-    assert_eq!(group.cluster().regimes, [regime_of_db1()]);
+    // How many acknowledgements commits wait for is agreed once it was set.
+    assert_eq!(group.cluster().regimes, [Regime { acks: 0, ..regime_of_db1() }]);
+}
+
+#[test]
+fn more_acknowledgements_are_agreed_when_set_and_fewer_before() {
+    let arm = |acks| StepKind::Arm { acks, ackers: names(&[2, 3]), by: ann() };
+    let mut group = Group::adopted();
+    let acks = |group: &Group| group.cluster().regimes[0].acks;
+    let run = |group: &mut Group, goal| {
+        group.apply(chore(0, 1, goal));
+        let step = group.cluster().chores[&name(1)].id;
+        assert_eq!(group.begin(step), Reply::Ok);
+        step
+    };
+    let step = run(&mut group, arm(2));
+    assert_eq!(acks(&group), 1, "set, then log");
+    assert_eq!(group.end(step, failed()), Reply::Ok);
+    assert_eq!(acks(&group), 1);
+    assert_eq!(group.begin(step), Reply::Ok);
+    assert_eq!(group.end(step, met(&crate::fixture::run(1, 9))), Reply::Ok);
+    assert_eq!(acks(&group), 2);
+    run(&mut group, arm(1));
+    assert_eq!(acks(&group), 1, "log, then set");
+}
+
+#[test]
+fn dead_acker_is_taken_out_once_it_was_locked_out_and_counts_again_before_it_is_let_in() {
+    let account = || "repl3".to_owned();
+    let lock = StepKind::LockOut { server: name(3), account: account() };
+    let mut group = Group::adopted();
+    let ackers = |group: &Group| group.cluster().regimes[0].ackers.clone();
+    let locks = |group: &Group| group.cluster().locks.clone();
+    group.apply(chore(0, 1, lock));
+    let step = group.cluster().chores[&name(1)].id;
+    assert_eq!(group.begin(step), Reply::Ok);
+    assert_eq!((ackers(&group), locks(&group)), (names(&[2, 3]), [(name(1), names(&[3]))].into()));
+    assert_eq!(group.end(step, met(&run(1, 9))), Reply::Ok);
+    assert_eq!((ackers(&group), locks(&group)), (names(&[2]), [(name(1), names(&[3]))].into()));
+    // Another one would leave fewer than a commit waits for.
+    group.apply(chore(0, 1, StepKind::LockOut { server: name(2), account: "repl2".into() }));
+    let step = group.cluster().chores[&name(1)].id;
+    assert_eq!(group.begin(step), Reply::Ok);
+    assert_eq!(group.end(step, met(&run(1, 9))), Reply::Ok);
+    assert_eq!(ackers(&group), names(&[2]));
+    group.apply(chore(0, 1, StepKind::LetIn { server: name(3), account: account() }));
+    let step = group.cluster().chores[&name(1)].id;
+    assert_eq!(group.begin(step), Reply::Ok);
+    assert_eq!(ackers(&group), names(&[2, 3]), "log, then unlock");
+    assert_eq!(locks(&group), [(name(1), names(&[2, 3]))].into());
+    assert_eq!(group.end(step, met(&run(1, 9))), Reply::Ok);
+    assert_eq!(locks(&group), [(name(1), names(&[2]))].into());
 }
 
 #[test]

@@ -3,12 +3,13 @@
 //! Steps are goals (SAFETY invariant 10): the same look that ends a step tells whether it had to
 //! be begun. A step repeated by a new leader finds where the old one stopped by looking.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     decide::{StepOrder, upkeep},
     model::{
-        Applier, GtidSet, LinkOptions, Receiver, ReplicaFacts, ServerFacts, ServerName, StepKind,
+        Applier, GtidSet, LinkOptions, Receiver, ReplicaFacts, ServerFacts, ServerName, Setting,
+        StepKind,
     },
     ports::{Place, SqlAction},
 };
@@ -33,6 +34,7 @@ pub fn witnesses(goal: &StepKind) -> Vec<ServerName> {
             ackers.union(recruits).cloned().collect()
         }
         StepKind::Follow { source, .. } => vec![source.clone()],
+        StepKind::Arm { ackers, .. } => ackers.iter().cloned().collect(),
         StepKind::StopReceiver
         | StepKind::Fence { .. }
         | StepKind::CatchUp { .. }
@@ -43,6 +45,9 @@ pub fn witnesses(goal: &StepKind) -> Vec<ServerName> {
         | StepKind::ResumeReceiver
         | StepKind::Wake
         | StepKind::MakeReadOnly
+        | StepKind::LockOut { .. }
+        | StepKind::LetIn { .. }
+        | StepKind::Harden { .. }
         | StepKind::Hook { .. } => Vec::new(),
     }
 }
@@ -70,6 +75,10 @@ pub fn next(
         StepKind::ResumeReceiver => resume(order, facts),
         StepKind::Wake => wake(order, facts, acts),
         StepKind::MakeReadOnly => harmless(facts).map_or(Next::Met, Next::Act),
+        StepKind::Arm { acks, ackers, by: _ } => arm(order, facts, seen, (*acks, ackers), acts),
+        StepKind::LockOut { account, .. } => lock_out(order, facts, account, acts),
+        StepKind::LetIn { account, .. } => let_in(facts, account),
+        StepKind::Harden { settings, .. } => harden(facts, settings),
         StepKind::Fence { .. } | StepKind::TakeVip { .. } | StepKind::DropVips { .. } => {
             Next::Impossible("it acts on the host, not on the server".into())
         }
@@ -260,17 +269,7 @@ fn open_for_writes(
     if facts.replica_is_running() {
         return Next::Impossible("it still receives from another server".into());
     }
-    let here = (order.place.server.host.as_str(), order.place.server.port);
-    let is_connected = |name: &&ServerName| {
-        seen.get(*name).is_some_and(|facts| {
-            let replica = facts.replica.as_ref();
-            let source = replica.map(|r| (r.source_host.as_str(), r.source_port));
-            let is_on = replica.is_some_and(|r| r.receiver == Receiver::On);
-            let is_active = facts.semi_sync.as_ref().is_some_and(|s| s.replica_active);
-            source == Some(here) && is_on && is_active
-        })
-    };
-    if (ackers.iter().filter(is_connected).count()) < acks as usize {
+    if connected(order, seen, ackers) < acks as usize {
         return Next::Wait;
     }
     let semi_sync = facts.semi_sync.as_ref();
@@ -285,6 +284,17 @@ fn open_for_writes(
         (false, true) => Next::Act(SqlAction::SetOffline { on: false }),
         (false, false) => Next::Met,
     }
+}
+
+/// How many of these servers acknowledge to this one, by their own word.
+fn connected(
+    order: &StepOrder,
+    seen: &BTreeMap<ServerName, ServerFacts>,
+    ackers: &BTreeSet<ServerName>,
+) -> usize {
+    let here = (order.place.server.host.as_str(), order.place.server.port);
+    let facts = ackers.iter().filter_map(|name| seen.get(name));
+    facts.filter(|facts| facts.acknowledges_to(here)).count()
 }
 
 fn reads_from_revoked(
@@ -303,14 +313,83 @@ fn reads_from_revoked(
     })
 }
 
+/// The marker's own commit is the proof: acknowledgements are of places in the binary log, so that
+/// its own releases whoever waited before it. Who waits in a later look has come since.
 fn wake(order: &StepOrder, facts: &ServerFacts, acts: usize) -> Next {
-    let waiting = facts.semi_sync.as_ref().map_or(0, |semi_sync| semi_sync.waiting);
-    match (facts.is_writable(), acts, waiting) {
-        (false, _, _) => Next::Met,
-        (true, 0, _) => Next::Act(SqlAction::WriteMarker { step: order.record.id }),
-        (true, _, 0) => Next::Met,
-        (true, _, _) => Next::Wait,
+    match (facts.is_writable(), acts) {
+        (true, 0) => Next::Act(SqlAction::WriteMarker { step: order.record.id }),
+        (true, _) | (false, _) => Next::Met,
     }
+}
+
+/// The number is set, then a marker is committed under it: as acknowledgements are of places in the
+/// binary log, so many servers then hold all that was acknowledged by fewer before (SAFETY section
+/// 3). Only then is a higher number agreed on.
+fn arm(
+    order: &StepOrder,
+    facts: &ServerFacts,
+    seen: &BTreeMap<ServerName, ServerFacts>,
+    (acks, ackers): (u32, &BTreeSet<ServerName>),
+    acts: usize,
+) -> Next {
+    if !facts.is_writable() {
+        return Next::Impossible("it takes no writes, so nothing of it waits".into());
+    }
+    let Some(semi_sync) = facts.semi_sync.as_ref().filter(|semi_sync| semi_sync.has_source) else {
+        return Next::Impossible("the semi-sync source plugin is not there".into());
+    };
+    if acks == 0 {
+        return match semi_sync.source_enabled {
+            true => Next::Act(SqlAction::SetSemiSyncSource { on: false, acks }),
+            false => Next::Met,
+        };
+    }
+    let is_set = semi_sync.is_armed(acks) && semi_sync.acks == acks;
+    match (acts, is_set) {
+        (0, _) if connected(order, seen, ackers) < acks as usize => Next::Wait,
+        (0, _) => Next::Act(SqlAction::SetSemiSyncSource { on: true, acks }),
+        (1, true) => Next::Act(SqlAction::WriteMarker { step: order.record.id }),
+        (_, true) => Next::Met,
+        (_, false) => Next::Impossible("somebody else changes its semi-sync settings".into()),
+    }
+}
+
+/// As in [`arm`], the marker shows that the others hold all that was acknowledged with the help of
+/// the one locked out: it is acknowledged without it.
+fn lock_out(order: &StepOrder, facts: &ServerFacts, account: &str, acts: usize) -> Next {
+    let Some(inbound) = &facts.inbound else { return blind() };
+    if !facts.is_writable() {
+        return Next::Impossible("it takes no writes".into());
+    }
+    let is_shut = inbound.locked.contains(account) && !inbound.connected.contains(account);
+    match (acts, is_shut) {
+        (0, _) => Next::Act(SqlAction::LockAccount { account: account.into() }),
+        (1, true) => Next::Act(SqlAction::WriteMarker { step: order.record.id }),
+        (_, true) => Next::Met,
+        (_, false) => Next::Impossible(format!("account {account} is still in use")),
+    }
+}
+
+fn let_in(facts: &ServerFacts, account: &str) -> Next {
+    let Some(inbound) = &facts.inbound else { return blind() };
+    if inbound.locked.contains(account) {
+        return Next::Act(SqlAction::UnlockAccount { account: account.into() });
+    }
+    match facts.read_only && !facts.super_read_only {
+        true => Next::Act(SqlAction::SetReadOnly),
+        false => Next::Met,
+    }
+}
+
+fn blind() -> Next {
+    let why = "the managers' account may not look at accounts and connections (it needs PROCESS, and \
+               SELECT on mysql.user)";
+    Next::Impossible(why.into())
+}
+
+fn harden(facts: &ServerFacts, settings: &BTreeSet<Setting>) -> Next {
+    let missing = settings.iter().find(|setting| !setting.is_met(facts));
+    missing.map_or(Next::Met, |setting| Next::Act(SqlAction::Persist { setting: *setting }))
 }
 
 /// The next act that takes the power to acknowledge from a server that may have clients: they are

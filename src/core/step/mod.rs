@@ -295,6 +295,10 @@ fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {
         | StepKind::ResumeReceiver
         | StepKind::Wake
         | StepKind::MakeReadOnly
+        | StepKind::Arm { .. }
+        | StepKind::LockOut { .. }
+        | StepKind::LetIn { .. }
+        | StepKind::Harden { .. }
         | StepKind::Hook { .. } => Vec::new(),
     }
 }

@@ -7,8 +7,8 @@ use crate::{
     decide::{StepOrder, view::place},
     fixture::*,
     model::{
-        Applier, Epoch, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, SemiSync,
-        ServerFacts, ServerName, StepId, StepKind, StepRecord, Term, Token,
+        Applier, Boot, Epoch, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, SemiSync,
+        ServerFacts, ServerName, Setting, StepId, StepKind, StepRecord, Term, Token,
     },
     ports::SqlAction,
 };
@@ -348,7 +348,7 @@ fn openings_and_followers_have_witnesses() {
 }
 
 #[test]
-fn wake_writes_once_and_waits_until_nobody_waits() {
+fn wake_writes_once_and_its_commit_is_the_proof() {
     let mut facts = primary_facts(1, run(1, 9));
     let wake =
         |facts: &ServerFacts, acts| next(&order(1, StepKind::Wake), facts, &BTreeMap::new(), acts);
@@ -356,9 +356,85 @@ fn wake_writes_once_and_waits_until_nobody_waits() {
     assert_eq!(wake(&facts, 0), Next::Act(SqlAction::WriteMarker { step: id }));
     assert_eq!(wake(&facts, 1), Next::Met);
     facts.semi_sync.get_or_insert_default().waiting = 3;
-    assert_eq!(wake(&facts, 1), Next::Wait);
+    assert_eq!(wake(&facts, 1), Next::Met, "who waits now has come since");
     facts.read_only = true;
     assert_eq!(wake(&facts, 0), Next::Met);
+}
+
+#[test]
+fn arm_sets_the_number_when_enough_are_connected_and_commits_a_marker_under_it() {
+    let goal = |acks| StepKind::Arm { acks, ackers: names(&[2, 3]), by: ann() };
+    let mut facts = primary_facts(1, run(1, 9));
+    let acker = |server| (name(server), replica_facts(server, 1, run(1, 9)));
+    let (one, two) = ([acker(2)].into(), [acker(2), acker(3)].into());
+    let arm = |acks, facts: &ServerFacts, seen: &BTreeMap<_, _>, acts| {
+        next(&order(1, goal(acks)), facts, seen, acts)
+    };
+    let set = |on, acks| Next::Act(SqlAction::SetSemiSyncSource { on, acks });
+    assert_eq!(witnesses(&goal(2)), [name(2), name(3)]);
+    assert_eq!(arm(2, &facts, &one, 0), Next::Wait);
+    assert_eq!(arm(2, &facts, &two, 0), set(true, 2));
+    facts.semi_sync.get_or_insert_default().acks = 2;
+    let id = StepId { epoch: Epoch(1), seq: 4 };
+    assert_eq!(arm(2, &facts, &two, 1), Next::Act(SqlAction::WriteMarker { step: id }));
+    assert_eq!(arm(2, &facts, &two, 2), Next::Met);
+    let why = "somebody else changes its semi-sync settings";
+    assert_eq!(arm(1, &facts, &two, 1), impossible(why));
+    // A run lost before its marker: it is written again.
+    assert_eq!(arm(2, &facts, &two, 0), set(true, 2));
+    assert_eq!(arm(0, &facts, &one, 0), set(false, 0));
+    facts.semi_sync.get_or_insert_default().source_enabled = false;
+    assert_eq!(arm(0, &facts, &one, 1), Next::Met);
+    facts.read_only = true;
+    assert_eq!(arm(1, &facts, &two, 0), impossible("it takes no writes, so nothing of it waits"));
+}
+
+#[test]
+fn lock_out_locks_ends_the_connections_and_commits_a_marker_without_the_one_locked_out() {
+    let goal = || StepKind::LockOut { server: name(3), account: "repl3".into() };
+    let mut facts = primary_facts(1, run(1, 9));
+    let lock = |facts: &ServerFacts, acts| next(&order(1, goal()), facts, &BTreeMap::new(), acts);
+    let account = || "repl3".to_owned();
+    assert_eq!(lock(&facts, 0), Next::Act(SqlAction::LockAccount { account: account() }));
+    assert_eq!(lock(&facts, 1), impossible("account repl3 is still in use"));
+    let inbound = facts.inbound.get_or_insert_default();
+    inbound.locked.insert(account());
+    assert_eq!(lock(&facts, 1), impossible("account repl3 is still in use"));
+    facts.inbound.get_or_insert_default().connected.remove("repl3");
+    let id = StepId { epoch: Epoch(1), seq: 4 };
+    assert_eq!(lock(&facts, 1), Next::Act(SqlAction::WriteMarker { step: id }));
+    assert_eq!(lock(&facts, 2), Next::Met);
+    // It acknowledged, perhaps, what no other has: the marker is written in every run.
+    assert_eq!(lock(&facts, 0), Next::Act(SqlAction::LockAccount { account: account() }));
+    facts.inbound = None;
+    assert!(matches!(lock(&facts, 2), Next::Impossible(_)), "unknown is not shut");
+}
+
+#[test]
+fn let_in_unlocks_and_leaves_a_replica_read_only() {
+    let goal = StepKind::LetIn { server: name(3), account: "repl3".into() };
+    let mut facts = replica(|_| {});
+    facts.inbound.get_or_insert_default().locked.insert("repl3".into());
+    let unlock = SqlAction::UnlockAccount { account: "repl3".into() };
+    assert_eq!(act(2, goal.clone(), &facts), Next::Act(unlock));
+    facts.inbound.get_or_insert_default().locked.clear();
+    assert_eq!(act(2, goal.clone(), &facts), Next::Met);
+    facts.super_read_only = false;
+    assert_eq!(act(2, goal, &facts), Next::Act(SqlAction::SetReadOnly));
+}
+
+#[test]
+fn harden_sets_what_is_missing_one_after_the_other() {
+    let settings = [Setting::SyncBinlog, Setting::BootReadOnly].into();
+    let goal = StepKind::Harden { settings, by: ann() };
+    let mut facts = replica(|_| {});
+    (facts.sync_binlog, facts.boot) = (0, Boot::Unknown);
+    let persist = |setting| Next::Act(SqlAction::Persist { setting });
+    assert_eq!(act(2, goal.clone(), &facts), persist(Setting::SyncBinlog));
+    facts.sync_binlog = 1;
+    assert_eq!(act(2, goal.clone(), &facts), persist(Setting::BootReadOnly));
+    facts.boot = Boot::ReadOnly;
+    assert_eq!(act(2, goal, &facts), Next::Met);
 }
 
 #[test]

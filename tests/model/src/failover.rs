@@ -15,7 +15,7 @@ use std::{
 use conclave_core::{
     decide::{self, ClusterView, Move, StepOrder, View},
     model::{
-        Actor, Answer, Applier, Ballot, ClusterDefinition, CountedBallot, Evidence, GtidSet,
+        Actor, Answer, Applier, Ballot, Boot, ClusterDefinition, CountedBallot, Evidence, GtidSet,
         Hearing, LinkOptions, ManagerId, Micros, Mode, Mono, Nonce, Observation, Policy,
         PromotionRule, Receiver, ReplicaFacts, SemiSync, ServerDefinition, ServerFacts, ServerName,
         StepEvidence, StepOutcome, Tally, Term, Token,
@@ -440,7 +440,10 @@ impl State {
             SqlAction::SetReadOnly => server.is_writable = false,
             SqlAction::StartApplier
             | SqlAction::SetOffline { .. }
-            | SqlAction::WriteMarker { .. } => {}
+            | SqlAction::WriteMarker { .. }
+            | SqlAction::LockAccount { .. }
+            | SqlAction::UnlockAccount { .. }
+            | SqlAction::Persist { .. } => {}
         }
         // A donor, or the new primary, hands over what it has at once.
         let theirs = self.servers[ix].source.filter(|source| *source > 0);
@@ -499,7 +502,11 @@ impl State {
             executed: transactions(server.has),
             purged: GtidSet::empty(),
             replica,
+            skips_replica_start: true,
+            boot: Boot::ReadOnly,
+            inbound: None,
             semi_sync: Some(SemiSync {
+                has_source: true,
                 source_enabled: server.waits,
                 replica_enabled: server.acknowledges,
                 replica_active: is_connected && server.acknowledges,

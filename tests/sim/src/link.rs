@@ -13,7 +13,7 @@ use conclave_core::model::{Applier, Receiver};
 use crate::{
     clock::{Micros, Owner},
     network::{Ix, Node},
-    server::{Link, Server, Trx, Watch, Wire},
+    server::{Dump, Link, Server, Trx, Watch, Wire},
     world::{Ctx, World},
 };
 
@@ -116,7 +116,10 @@ impl Thread {
     async fn receive(self) {
         loop {
             match self.dial().await {
-                Dial::Connected(wire, next) => self.stream(wire, next).await,
+                Dial::Connected(wire, next) => {
+                    self.stream(wire, next).await;
+                    self.hang_up(wire);
+                }
                 Dial::Failed => {}
                 Dial::Fatal(code, text) => {
                     let mut world = self.ctx.world();
@@ -176,7 +179,8 @@ impl Thread {
         let mut world = self.ctx.world();
         let is_semi = world.servers[self.me].semi.replica;
         let (me, server) = (&world.servers[self.me], &world.servers[source]);
-        if !me.is_serving() || !server.is_running || server.offline {
+        let is_locked = server.locked.contains(&self.me);
+        if !me.is_serving() || !server.is_running || server.offline || is_locked {
             return Dial::Failed;
         }
         let (boot, uuid) = (server.boot, server.uuid.clone());
@@ -188,13 +192,15 @@ impl Thread {
         }
         let first = server.binlog.iter().position(|trx| !me.has_received(*trx));
         let next = first.unwrap_or(server.binlog.len());
-        let wire = Wire { source, boot, is_semi };
+        let dump = world.number();
+        let wire = Wire { source, boot, is_semi, dump };
         let Some(link) = self.link(&mut world) else { return Dial::Over };
         link.receiver = Receiver::On;
         link.error = None;
         link.wire = Some(wire);
         link.source_uuid = uuid;
         world.servers[self.me].changed();
+        world.servers[source].dumps.insert(self.me, Dump { number: dump, is_semi });
         Dial::Connected(wire, next)
     }
 
@@ -212,7 +218,7 @@ impl Thread {
             let (is_alive, is_quiet, is_hung) = {
                 let world = ctx.world();
                 let source = &world.servers[wire.source];
-                let is_alive = source.boot == wire.boot && source.is_running;
+                let is_alive = Self::is_served(&world, self.me, wire);
                 let is_hung = source.is_hung || world.servers[self.me].is_hung;
                 (is_alive, source.binlog.len() <= next, is_hung)
             };
@@ -254,6 +260,25 @@ impl Thread {
             }
             heard = ctx.sim.now();
         }
+    }
+
+    /// The source notices that the receiver is gone, if it hears of it.
+    fn hang_up(&self, wire: Wire) {
+        let (ctx, me) = (self.ctx.clone(), self.me);
+        self.ctx.sim.spawn(Owner::WORLD, async move {
+            let until = ctx.sim.now() + NET_TIMEOUT;
+            if ctx.travel(Node::Host(me), Node::Host(wire.source), until).await {
+                let dumps = &mut ctx.world().servers[wire.source].dumps;
+                dumps.retain(|ix, dump| *ix != me || dump.number != wire.dump);
+            }
+        });
+    }
+
+    /// Whether the dump thread of this connection was not ended.
+    fn is_served(world: &World, me: Ix, wire: Wire) -> bool {
+        let source = &world.servers[wire.source];
+        let is_same = |dump: &Dump| dump.number == wire.dump;
+        source.boot == wire.boot && source.is_running && source.dumps.get(&me).is_some_and(is_same)
     }
 
     /// The next events that the replica lacks; `None`: there is nothing, a heartbeat is due.
@@ -305,7 +330,7 @@ impl Thread {
                 ctx.wakes(wire.source).await;
             }
             let source = &mut ctx.world().servers[wire.source];
-            if source.boot == wire.boot {
+            if source.boot == wire.boot && !source.locked.contains(&me) {
                 source.acknowledged(me, index);
             }
         });

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use conclave_core::model::{Mode, Outcome};
+use conclave_core::model::{DeadAckerPolicy, LastAckerPolicy, Millis, Mode, Outcome};
 use serde::Serialize;
 
 use crate::{fault::Fault, rng::Rng, run::Run, setup::Setup};
@@ -70,6 +70,13 @@ fn setup(rng: &mut Rng, seed: u64) -> Setup {
         setup = setup.prefer(1);
     }
     setup.relay_log_recovery = rng.chance(50);
+    let policy = &mut setup.definition.policy;
+    if rng.chance(30) {
+        (policy.dead_acker, policy.dead_acker_ms) = (DeadAckerPolicy::Drop, Millis(2_000));
+    }
+    if rng.chance(20) {
+        (policy.last_acker, policy.last_acker_ms) = (LastAckerPolicy::Lower, Millis(2_000));
+    }
     match rng.below(4) {
         0 => setup.hooked(true),
         1 => setup.hooked(false),

@@ -254,6 +254,16 @@ impl World {
         if self.definition.writer.is_some() && self.answers_at_writer(Node::Client) != Some(ix) {
             return Some(format!("the writer address is not at {name}"));
         }
+        let (is_quorum, wanted) = (state.definition.mode == Mode::Quorum, state.definition.acks);
+        // Fewer cannot be made to wait for more.
+        let here = primary.dumps.values().filter(|dump| dump.is_semi).count();
+        let is_possible = here >= wanted as usize;
+        if let Some(regime) = state.regime().filter(|_| is_quorum && is_possible)
+            && (regime.acks != wanted || primary.semi.acks != wanted)
+        {
+            let (agreed, set) = (regime.acks, primary.semi.acks);
+            return Some(format!("{wanted} are to acknowledge, {agreed} are agreed, {set} set"));
+        }
         let others = (0..self.servers.len()).filter(|other| *other != ix);
         others.filter_map(|other| self.unsettled_replica(&state, ix, other)).next()
     }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use conclave_core::model::{
-    Applier, GtidSet, LinkOptions, Receiver, ReplicaFacts, SemiSync, ServerFacts, Token,
+    Applier, Boot, GtidSet, Inbound, LinkOptions, Receiver, ReplicaFacts, SemiSync, ServerFacts,
+    Token,
 };
 
 use crate::{
@@ -78,6 +79,17 @@ pub struct Wire {
     /// The source's incarnation.
     pub boot: u64,
     /// The semi-sync side was asked for when connecting.
+    pub is_semi: bool,
+    /// The dump thread at the source.
+    pub dump: u64,
+}
+
+/// A connection that is sent the binary log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dump {
+    /// Which one.
+    pub number: u64,
+    /// It acknowledges.
     pub is_semi: bool,
 }
 
@@ -156,6 +168,12 @@ pub struct Server {
     pub executed: Gtids,
     /// The binary log.
     pub binlog: Vec<Trx>,
+    /// Who is sent it. One whose replica is gone is noticed only if the network says so.
+    pub dumps: BTreeMap<Ix, Dump>,
+    /// Replicas whose accounts are locked.
+    pub locked: BTreeSet<Ix>,
+    /// Acknowledgements are lost on their way to it.
+    pub is_deaf: bool,
     /// Commits that wait for acknowledgements, in order.
     pub waits: VecDeque<Wait>,
     /// Semi-sync.
@@ -198,6 +216,9 @@ impl Server {
             offline: false,
             executed: Gtids::default(),
             binlog: Vec::new(),
+            dumps: BTreeMap::new(),
+            locked: BTreeSet::new(),
+            is_deaf: false,
             waits: VecDeque::new(),
             semi: Semi::default(),
             link: None,
@@ -309,9 +330,22 @@ impl Server {
         self.grew(Watch::Log);
     }
 
+    /// [ACCOUNT LOCK and KILL of its connections: nothing that it sends is taken any more.]
+    pub fn lock_out(&mut self, replica: Ix) {
+        self.locked.insert(replica);
+        self.dumps.remove(&replica);
+        self.changed();
+    }
+
+    /// Connections that acknowledge, a stranger's among them.
+    fn semi_clients(&self) -> u32 {
+        let known = self.dumps.values().filter(|dump| dump.is_semi).count();
+        (known + usize::from(self.semi.has_stranger)) as u32
+    }
+
     /// A replica acknowledges everything up to that place in the binary log.
     pub fn acknowledged(&mut self, by: Ix, index: usize) {
-        if self.semi.source {
+        if self.semi.source && !self.is_deaf {
             let known = self.semi.acked.entry(by).or_default();
             *known = index.max(*known);
             self.release();
@@ -377,6 +411,7 @@ impl Server {
         self.sessions.clear();
         self.holder = None;
         self.semi.acked.clear();
+        self.dumps.clear();
         if let Some(link) = &mut self.link {
             link.stop_receiver();
             link.stop_applier();
@@ -459,14 +494,22 @@ impl Server {
             sync_binlog: 1,
             flush_log: 1,
             sync_relay_log: 1,
+            skips_replica_start: true,
+            boot: if self.boots_read_only { Boot::ReadOnly } else { Boot::Open },
+            inbound: Some(Inbound {
+                dumps: self.dumps.keys().map(|ix| account(*ix)).collect(),
+                connected: self.dumps.keys().map(|ix| account(*ix)).collect(),
+                locked: self.locked.iter().map(|ix| account(*ix)).collect(),
+            }),
             executed: self.executed(),
             purged: GtidSet::empty(),
             replica: self.link.as_ref().map(|link| link.facts(&self.uuids)),
             semi_sync: Some(SemiSync {
+                has_source: true,
                 source_enabled: self.semi.source,
                 replica_enabled: self.semi.replica,
                 replica_active: self.is_acker(),
-                clients: self.semi.acked.len() as u32,
+                clients: self.semi_clients(),
                 acks: self.semi.acks,
                 timeout_ms: 86_400_000_000,
                 after_sync: true,
@@ -480,6 +523,11 @@ impl Server {
     pub fn is_acker(&self) -> bool {
         self.link.as_ref().and_then(|link| link.wire).is_some_and(|wire| wire.is_semi)
     }
+}
+
+/// The replication account of a server.
+pub fn account(ix: Ix) -> String {
+    format!("repl_db{}", ix + 1)
 }
 
 impl Link {

@@ -5,6 +5,8 @@ use conclave_core::model::{
     SshTarget, Vip,
 };
 
+use crate::server::account;
+
 /// What a run starts with; everything else follows from the seed.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -108,7 +110,7 @@ fn server(number: usize) -> ServerDefinition {
         rack: format!("r{number}"),
         promotion: PromotionRule::Allow,
         acker: true,
-        replication_account: format!("repl_db{number}"),
+        replication_account: account(number - 1),
         ssh: Some(SshTarget { host, port: 22, user: "root".into() }),
         data_dir: "/var/lib/mysql".into(),
         service: Some("mysqld".into()),

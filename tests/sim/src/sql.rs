@@ -4,7 +4,7 @@
 //! sender is stopped or dead by then. What protects a server from it is that its session is ended.
 
 use conclave_core::{
-    model::{LinkOptions, Receiver, ServerFacts, Token},
+    model::{LinkOptions, Receiver, ServerFacts, Setting, Token},
     ports::{PortError, SqlAction, Trouble},
 };
 
@@ -12,7 +12,7 @@ use crate::{
     clock::{Micros, Owner, Slot},
     invariant::Event,
     network::{Ix, Node},
-    server::{Link, Session, Told},
+    server::{Link, Session, Told, account},
     world::{Ctx, World},
 };
 
@@ -271,8 +271,28 @@ impl World {
                 }
                 Ok(())
             }
+            // [Not in the binary log: it waits for nobody.]
+            SqlAction::LockAccount { account } => {
+                self.of_account(account)?.into_iter().for_each(|ix| self.servers[at].lock_out(ix));
+                Ok(())
+            }
+            SqlAction::UnlockAccount { account } => {
+                let ix = self.of_account(account)?;
+                self.servers[at].locked.retain(|locked| Some(*locked) != ix);
+                Ok(())
+            }
+            SqlAction::Persist { setting } => {
+                self.servers[at].boots_read_only |= *setting == Setting::BootReadOnly;
+                Ok(())
+            }
             SqlAction::WriteMarker { .. } => Ok(()),
         }
+    }
+
+    /// The server that logs in with that account.
+    fn of_account(&self, wanted: &str) -> Result<Option<Ix>, PortError> {
+        let ix = (0..self.servers.len()).find(|ix| account(*ix) == wanted);
+        ix.map(Some).ok_or_else(|| answered("error 1396: there is no such account"))
     }
 
     fn with_link(&mut self, at: Ix, act: impl FnOnce(&mut Link)) -> Result<(), PortError> {

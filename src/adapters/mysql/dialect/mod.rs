@@ -9,7 +9,7 @@ use conclave_core::{
 use mysql_async::Row;
 use secrecy::SecretString;
 
-use super::read::{Odd, Plugins};
+use super::read::{Comeback, Odd, Plugins, Wide};
 
 /// One way of speaking. Older servers and MariaDB are further variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +59,9 @@ impl Dialect {
     }
 
     /// The statements of a look.
-    pub(super) fn look(self, plugins: Plugins) -> String {
+    pub(super) fn look(self, plugins: Plugins, wide: Wide) -> String {
         match self {
-            Dialect::Mysql8 => mysql8::look(plugins),
+            Dialect::Mysql8 => mysql8::look(plugins, wide),
         }
     }
 
@@ -72,10 +72,43 @@ impl Dialect {
         }
     }
 
-    /// What the replies to a look say.
-    pub(super) fn facts(self, sets: &[Vec<Row>], asked: Plugins) -> Result<ServerFacts, Odd> {
+    /// What the replies to a look say of the next start; `None`: it was not asked.
+    pub(super) fn comeback(self, sets: &[Vec<Row>]) -> Result<Option<Comeback>, Odd> {
         match self {
-            Dialect::Mysql8 => mysql8::facts(sets, asked),
+            Dialect::Mysql8 => mysql8::comeback(sets),
+        }
+    }
+
+    /// What the replies to a look say; `known` is what an earlier one said of the next start.
+    pub(super) fn facts(
+        self,
+        sets: &[Vec<Row>],
+        asked: Plugins,
+        known: Option<Comeback>,
+    ) -> Result<ServerFacts, Odd> {
+        match self {
+            Dialect::Mysql8 => mysql8::facts(sets, asked, known),
+        }
+    }
+
+    /// Asks which hosts an account may come from.
+    pub(super) fn ask_hosts(self, account: &str) -> String {
+        match self {
+            Dialect::Mysql8 => mysql8::ask_hosts(account),
+        }
+    }
+
+    /// Locks an account, or unlocks it.
+    pub(super) fn lock_account(self, account: &str, hosts: &[String], is_locked: bool) -> String {
+        match self {
+            Dialect::Mysql8 => mysql8::lock_account(account, hosts, is_locked),
+        }
+    }
+
+    /// Asks for an account's connections.
+    pub(super) fn ask_connections(self, account: &str) -> String {
+        match self {
+            Dialect::Mysql8 => mysql8::ask_connections(account),
         }
     }
 
@@ -93,7 +126,7 @@ impl Dialect {
         }
     }
 
-    /// The statement of an action; `None` for [`SqlAction::WriteMarker`], which has several.
+    /// The statement of an action; `None` for those that have several.
     pub(super) fn statement(self, action: &SqlAction, terms: &Terms<'_>) -> Option<String> {
         match self {
             Dialect::Mysql8 => mysql8::statement(action, terms),

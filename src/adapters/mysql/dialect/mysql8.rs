@@ -1,20 +1,23 @@
 //! MySQL 8.4 and 9.
 
 use conclave_core::{
-    model::{Applier, LinkOptions, Receiver, ReplicaFacts, SemiSync, ServerFacts, StepId},
+    model::{
+        Applier, Boot, Inbound, LinkOptions, Receiver, ReplicaFacts, SemiSync, ServerFacts, StepId,
+    },
     ports::SqlAction,
 };
 use mysql_async::Row;
 use secrecy::ExposeSecret;
 
 use super::{Link, Terms, channel_of, quote};
-use crate::adapters::mysql::read::{Named, Odd, Plugins, parse};
+use crate::adapters::mysql::read::{Comeback, Named, Odd, Plugins, Wide, parse};
 
 const VARIABLES: &str = "@@server_uuid AS server_uuid, @@version AS version, \
     @@server_id AS server_id, @@read_only AS read_only, @@super_read_only AS super_read_only, \
     @@offline_mode AS offline_mode, @@gtid_mode AS gtid_mode, @@log_bin AS log_bin, \
     @@log_replica_updates AS log_replica_updates, @@sync_binlog AS sync_binlog, \
     @@innodb_flush_log_at_trx_commit AS flush_log, @@sync_relay_log AS sync_relay_log, \
+    @@skip_replica_start AS skip_replica_start, \
     @@global.gtid_executed AS executed, @@global.gtid_purged AS purged";
 
 const SOURCE_VARIABLES: &str = "@@rpl_semi_sync_source_enabled AS source_enabled, \
@@ -40,9 +43,21 @@ pub(super) const ASK_LINK: &str = "SELECT c.CHANNEL_NAME AS channel, c.HOST AS h
     JOIN performance_schema.replication_connection_status s USING (CHANNEL_NAME) \
     WHERE c.HOST <> '' ORDER BY CHANNEL_NAME";
 
+/// Where the settings of the boot come from, and what is persisted. These tables fill even with the
+/// performance schema off [ran].
+const ASK_BOOT: &str = "SELECT i.VARIABLE_NAME AS name, i.VARIABLE_SOURCE AS origin, \
+    p.VARIABLE_VALUE AS persisted FROM performance_schema.variables_info i \
+    LEFT JOIN performance_schema.persisted_variables p USING (VARIABLE_NAME) \
+    WHERE i.VARIABLE_NAME IN ('read_only', 'super_read_only', 'skip_replica_start')";
+
+/// Who is connected, and whose binary log dumps there are; who may not log in.
+const ASK_INBOUND: &str = "SELECT USER AS account, SUM(COMMAND LIKE 'Binlog Dump%') AS dumps \
+    FROM information_schema.processlist GROUP BY USER; \
+    SELECT User AS account FROM mysql.user GROUP BY User HAVING SUM(account_locked = 'N') = 0";
+
 /// Received before executed: what moves on between the two statements is seen in both, never in
 /// neither.
-pub(super) fn look(plugins: Plugins) -> String {
+pub(super) fn look(plugins: Plugins, wide: Wide) -> String {
     let mut variables = VARIABLES.to_owned();
     for (there, more) in [(plugins.source, SOURCE_VARIABLES), (plugins.replica, REPLICA_VARIABLES)]
     {
@@ -51,24 +66,44 @@ pub(super) fn look(plugins: Plugins) -> String {
             variables.push_str(more);
         }
     }
-    format!("SHOW REPLICA STATUS; SELECT {variables}; {STATUS}; {ASK_LINK}")
+    let mut sql = format!("SHOW REPLICA STATUS; SELECT {variables}; {STATUS}; {ASK_LINK}");
+    for more in match wide {
+        Wide::No => [].as_slice(),
+        Wide::Inbound => &[ASK_INBOUND],
+        Wide::InboundAndBoot => &[ASK_INBOUND, ASK_BOOT],
+    } {
+        sql.push_str("; ");
+        sql.push_str(more);
+    }
+    sql
 }
 
-/// The four replies to [`look`].
+/// The replies to [`look`]: four, two more about who is connected, one more about the boot.
 struct Replies<'a> {
     replicas: &'a [Row],
     variables: Named<'a>,
     status: &'a [Row],
     links: &'a [Row],
+    /// Who is connected, and who is locked.
+    inbound: Option<(&'a [Row], &'a [Row])>,
+    boot: Option<&'a [Row]>,
 }
 
 impl<'a> Replies<'a> {
     fn of(sets: &'a [Vec<Row>]) -> Result<Self, Odd> {
         match sets {
-            [replicas, variables, status, links] if variables.len() == 1 => {
-                Ok(Self { replicas, variables: Named(&variables[0]), status, links })
+            [replicas, variables, status, links, wide @ ..] if variables.len() == 1 => {
+                let inbound = wide.first().zip(wide.get(1));
+                Ok(Self {
+                    replicas,
+                    variables: Named(&variables[0]),
+                    status,
+                    links,
+                    inbound: inbound.map(|(connected, locked)| (&connected[..], &locked[..])),
+                    boot: wide.get(2).map(|rows| &rows[..]),
+                })
             }
-            other => Err(Odd(format!("wanted 4 replies to a look, found {}", other.len()))),
+            other => Err(Odd(format!("wanted 4 to 7 replies to a look, found {}", other.len()))),
         }
     }
 
@@ -95,9 +130,14 @@ pub(super) fn plugins(sets: &[Vec<Row>]) -> Result<Plugins, Odd> {
     })
 }
 
-pub(super) fn facts(sets: &[Vec<Row>], asked: Plugins) -> Result<ServerFacts, Odd> {
+pub(super) fn facts(
+    sets: &[Vec<Row>],
+    asked: Plugins,
+    known: Option<Comeback>,
+) -> Result<ServerFacts, Odd> {
     let replies = Replies::of(sets)?;
     let row = &replies.variables;
+    let comeback = comeback(sets)?.or(known).unwrap_or_default();
     let uptime = replies.status("Uptime")?.unwrap_or_default();
     Ok(ServerFacts {
         uuid: row.text("server_uuid")?,
@@ -113,11 +153,62 @@ pub(super) fn facts(sets: &[Vec<Row>], asked: Plugins) -> Result<ServerFacts, Od
         sync_binlog: row.value("sync_binlog")?,
         flush_log: row.value("flush_log")?,
         sync_relay_log: row.value("sync_relay_log")?,
+        skips_replica_start: comeback.skips_start.unwrap_or(row.flag("skip_replica_start")?),
+        boot: comeback.boot,
+        inbound: inbound(&replies)?,
         executed: row.value("executed")?,
         purged: row.value("purged")?,
         replica: replica(&replies)?,
         semi_sync: semi_sync(&replies, asked)?,
     })
+}
+
+fn inbound(replies: &Replies<'_>) -> Result<Option<Inbound>, Odd> {
+    let Some((connected, locked)) = replies.inbound else { return Ok(None) };
+    let mut out = Inbound::default();
+    for row in connected.iter().map(Named) {
+        let account = row.text("account")?;
+        let dumps: usize = row.value("dumps")?;
+        out.dumps.extend(std::iter::repeat_n(account.clone(), dumps));
+        out.connected.insert(account);
+    }
+    for row in locked.iter().map(Named) {
+        out.locked.insert(row.text("account")?);
+    }
+    Ok(Some(out))
+}
+
+/// What the server says about its next start; `None`: it was not asked.
+///
+/// `read_only = OFF` takes `super_read_only` with it, and the other way round, and neither leaves a
+/// trace of it in the other's origin [ran]: so both must come from a file for it to tell.
+pub(super) fn comeback(sets: &[Vec<Row>]) -> Result<Option<Comeback>, Odd> {
+    let replies = Replies::of(sets)?;
+    let Some(rows) = replies.boot else { return Ok(None) };
+    let find = |name: &str| -> Result<(String, Option<String>), Odd> {
+        for row in rows.iter().map(Named) {
+            if row.text("name")?.eq_ignore_ascii_case(name) {
+                return Ok((row.text("origin")?, row.maybe("persisted")?));
+            }
+        }
+        Err(Odd(format!("its variables lack {name}")))
+    };
+    let is_on = |text: &String| ["1", "ON"].iter().any(|on| text.eq_ignore_ascii_case(on));
+    let (origin, persisted) = find("super_read_only")?;
+    let (plain_origin, _) = find("read_only")?;
+    let is_dynamic = origin == "DYNAMIC" || plain_origin == "DYNAMIC";
+    let is_read_only = replies.variables.flag("super_read_only")?;
+    let boot = match (persisted, is_dynamic) {
+        (Some(text), _) if is_on(&text) => Boot::ReadOnly,
+        (Some(_), _) => Boot::Open,
+        // Nobody ever set it: it is OFF.
+        (None, _) if origin == "COMPILED" => Boot::Open,
+        (None, true) => Boot::Unknown,
+        (None, false) if is_read_only => Boot::ReadOnly,
+        (None, false) => Boot::Open,
+    };
+    let (_, persisted) = find("skip_replica_start")?;
+    Ok(Some(Comeback { boot, skips_start: persisted.as_ref().map(is_on) }))
 }
 
 fn semi_sync(replies: &Replies<'_>, asked: Plugins) -> Result<Option<SemiSync>, Odd> {
@@ -127,6 +218,7 @@ fn semi_sync(replies: &Replies<'_>, asked: Plugins) -> Result<Option<SemiSync>, 
     let row = &replies.variables;
     let mut seen = SemiSync::default();
     if asked.source {
+        seen.has_source = true;
         seen.source_enabled = row.flag("source_enabled")?;
         seen.acks = row.value("acks")?;
         seen.timeout_ms = row.value("timeout")?;
@@ -250,8 +342,37 @@ pub(super) fn statement(action: &SqlAction, terms: &Terms<'_>) -> Option<String>
         SqlAction::SetOffline { on: wanted } => {
             format!("SET GLOBAL offline_mode = {}", on(wanted))
         }
-        SqlAction::WriteMarker { .. } => return None,
+        SqlAction::Persist { setting } => setting.statement(),
+        SqlAction::WriteMarker { .. }
+        | SqlAction::LockAccount { .. }
+        | SqlAction::UnlockAccount { .. } => return None,
     })
+}
+
+/// The hosts that an account may come from.
+pub(super) fn ask_hosts(account: &str) -> String {
+    format!("SELECT Host AS host FROM mysql.user WHERE User = {}", quote(account))
+}
+
+/// Locks or unlocks an account. Not written to the binary log it waits for no acknowledgement,
+/// even while all clients do [ran].
+pub(super) fn lock_account(account: &str, hosts: &[String], is_locked: bool) -> String {
+    let named = |host: &String| format!("{}@{}", quote(account), quote(host));
+    let named = hosts.iter().map(named).collect::<Vec<_>>().join(", ");
+    let what = if is_locked { "LOCK" } else { "UNLOCK" };
+    format!(
+        "SET SESSION sql_log_bin = 0; ALTER USER {named} ACCOUNT {what}; \
+         SET SESSION sql_log_bin = 1"
+    )
+}
+
+/// The connections of an account, but not the one that asks.
+pub(super) fn ask_connections(account: &str) -> String {
+    format!(
+        "SELECT ID AS id FROM information_schema.processlist WHERE USER = {} \
+         AND ID <> CONNECTION_ID()",
+        quote(account)
+    )
 }
 
 fn for_channel(channel: &str) -> String {

@@ -74,6 +74,16 @@ fn verbs_of_a_channel_name_it() {
 }
 
 #[test]
+fn account_is_locked_for_every_host_and_outside_the_binary_log() {
+    let hosts = ["%".to_owned(), "10.0.0.%".to_owned()];
+    assert_eq!(
+        Dialect::Mysql8.lock_account("re'pl", &hosts, true),
+        "SET SESSION sql_log_bin = 0; ALTER USER 're\\'pl'@'%', 're\\'pl'@'10.0.0.%' ACCOUNT LOCK; \
+         SET SESSION sql_log_bin = 1"
+    );
+}
+
+#[test]
 fn a_marker_has_no_single_statement() {
     let step = StepId { epoch: Epoch(1), seq: 2 };
     let terms = Terms { link: &Link::default(), password: None };

@@ -1,7 +1,9 @@
 //! Tests of the decisions, one file per question.
 
+mod ackers;
 mod candidate;
 mod gate;
+mod harden;
 mod hear;
 mod hook;
 mod problem;

@@ -5,7 +5,7 @@ use crate::{
     decide::{View, problem},
     fixture::*,
     model::{
-        Answer, Applier, Epoch, Hearing, Micros, Observation, Problem, Receiver, SemiSync,
+        Answer, Applier, Boot, Epoch, Hearing, Micros, Observation, Problem, Receiver, SemiSync,
         ServerFacts,
     },
     state::Standing,
@@ -114,16 +114,20 @@ fn last_acker_lost_is_critical_and_the_missing_sides_are_named() {
 fn every_requirement_of_quorum_mode_on_the_primary() {
     let found = with(1, |facts| {
         (facts.sync_binlog, facts.flush_log) = (0, 2);
-        facts.semi_sync = Some(SemiSync::default());
+        facts.semi_sync = Some(SemiSync { has_source: true, ..SemiSync::default() });
+        (facts.boot, facts.skips_replica_start) = (Boot::Open, false);
+        facts.inbound = None;
     });
     let expected = [
-        "sync_binlog = 1",
-        "innodb_flush_log_at_trx_commit = 1",
-        "rpl_semi_sync_source_enabled = ON",
+        "sync_binlog = 1 (it is 0)",
+        "innodb_flush_log_at_trx_commit = 1 (it is 2)",
         "rpl_semi_sync_source_wait_point = AFTER_SYNC",
         "rpl_semi_sync_source_wait_no_replica = ON",
         "rpl_semi_sync_source_timeout of a day or more (milliseconds)",
-        "rpl_semi_sync_source_wait_for_replica_count as defined",
+        "rpl_semi_sync_source_enabled = ON",
+        "rpl_semi_sync_source_wait_for_replica_count = 1, as defined (it is 0)",
+        "read_only = ON and super_read_only = ON at boot",
+        "skip_replica_start = ON at boot",
     ];
     assert_eq!(found, expected.map(|what| requirement(1, what)));
     let found = with(1, |facts| facts.semi_sync = None);
@@ -133,10 +137,66 @@ fn every_requirement_of_quorum_mode_on_the_primary() {
 #[test]
 fn requirements_of_quorum_mode_on_a_replica() {
     let found = with(3, |facts| facts.sync_relay_log = 10_000);
-    assert_eq!(found, [requirement(3, "sync_relay_log = 1")]);
+    assert_eq!(found, [requirement(3, "sync_relay_log = 1 (it is 10000)")]);
+    let found = with(3, |facts| facts.sync_binlog = 1000);
+    let what = "sync_binlog = 1 (it is 1000), for the day it is promoted";
+    assert_eq!(found, [requirement(3, what)]);
+    let found = with(3, |facts| semi_sync(facts).has_source = false);
+    let what = "the semi-sync source plugin: it could not be promoted";
+    assert_eq!(found, [requirement(3, what)]);
+    // Set at run time, nobody can tell what the file says.
+    assert_eq!(with(3, |facts| facts.boot = Boot::Unknown), []);
+    assert_eq!(with(3, |facts| facts.boot = Boot::Open).len(), 1);
     let found = with(3, |facts| semi_sync(facts).source_enabled = true);
     let what = "rpl_semi_sync_source_enabled = OFF on a replica (its applier would hang)";
     assert_eq!(found, [requirement(3, what)]);
+}
+
+#[test]
+fn stranger_among_the_semi_sync_clients_is_named_by_its_account() {
+    let connected = |clients, dumps: &[&str]| {
+        with(1, |facts| {
+            semi_sync(facts).clients = clients;
+            let inbound = facts.inbound.get_or_insert_default();
+            inbound.dumps = dumps.iter().map(|account| (*account).to_owned()).collect();
+        })
+    };
+    let what = |account| {
+        format!(
+            "no semi-sync client but its ackers (3 are connected, 2 of them known; look at account \
+             {account})"
+        )
+    };
+    assert_eq!(connected(3, &["repl2", "repl3", "bi"]), [requirement(1, &what("bi"))]);
+    assert_eq!(connected(3, &["repl2", "repl3", "repl3"]), [requirement(1, &what("repl3"))]);
+    // A replica that acknowledges nothing, and a count that is of a broken connection.
+    assert_eq!(connected(2, &["repl2", "repl3", "bi"]), []);
+    assert_eq!(connected(3, &["repl2", "repl3"]), []);
+}
+
+#[test]
+fn replica_under_another_account_than_defined_could_not_be_locked_out() {
+    let found = with(1, |facts| facts.inbound.get_or_insert_default().dumps.truncate(1));
+    let what = "replication under its account as defined, \"repl3\"";
+    assert_eq!(found, [requirement(3, what)]);
+}
+
+#[test]
+fn account_for_several_servers_cannot_be_locked_for_one() {
+    let mut definition = definition(3);
+    definition.servers[2].replication_account = "repl2".into();
+    let mut view = view(&Group::with(definition), healthy());
+    let look = seen(&mut view).observations.get_mut(&name(1)).expect("it was looked at");
+    let inbound = &mut look.seen.as_mut().expect("it was reached").inbound;
+    inbound.get_or_insert_default().dumps = vec!["repl2".into(), "repl2".into()];
+    let found = all(&view);
+    let what = |other| {
+        format!(
+            "a replication account of its own (it has \"repl2\" in common with {other}, so that none \
+             of them could be locked out)"
+        )
+    };
+    assert_eq!(found, [requirement(2, &what("db3")), requirement(3, &what("db2"))]);
 }
 
 #[test]

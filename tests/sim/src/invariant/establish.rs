@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use conclave_core::{
-    model::{Mode, StepKind, Token},
+    model::{LastAckerPolicy, Mode, StepKind, Token},
     ports::{RemoteCommand, SqlAction},
     state::ClusterState,
 };
@@ -88,6 +88,11 @@ impl Establish {
             return Ok(());
         }
         let server = &world.servers[ix];
+        let is_lowered = cluster.definition.policy.last_acker == LastAckerPolicy::Lower
+            && cluster.regime().is_some_and(|regime| regime.primary == *name && regime.acks == 0);
+        if *acks == 0 && is_lowered {
+            return Ok(());
+        }
         if *acks == 0 || !server.semi.source || server.semi.acks < *acks {
             return Err(format!("{name} is opened with semi-sync not on for {acks}"));
         }

@@ -2,6 +2,7 @@
 //! that happens and knows the whole world, so it judges by what *is*, not by what anybody believes.
 
 mod ackers;
+mod agreed;
 mod applied;
 mod candidate;
 mod coverage;
@@ -132,6 +133,7 @@ impl Checker {
                 all.push(Box::new(one_primary::OnePrimary));
                 all.push(Box::new(coverage::Coverage::default()));
                 all.push(Box::new(ackers::Ackers::default()));
+                all.push(Box::new(agreed::Agreed));
             }
             Mode::Fenced => all.push(Box::new(one_primary::OnePrimary)),
             Mode::BestEffort => {}

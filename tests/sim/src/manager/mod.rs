@@ -9,7 +9,10 @@ mod probe;
 use std::{collections::BTreeMap, sync::Arc};
 
 use conclave_core::{
-    decide::{ClusterView, View, hear::Tracker, suspect::PingHistory, upkeep, vouch::Vouches},
+    decide::{
+        ClusterView, View, ackers::Attendance, hear::Tracker, suspect::PingHistory, upkeep,
+        vouch::Vouches,
+    },
     model::{
         Ballot, ClusterName, CountedBallot, ManagerId, Micros as Span, Mono, Nonce, Outcome,
         Policy, ServerName, Tally, Term,
@@ -49,6 +52,7 @@ pub struct Manager {
     pinged: Option<ServerName>,
     trackers: BTreeMap<ServerName, Tracker>,
     pub(crate) vouches: Vouches,
+    attendance: Attendance,
     ballots: BTreeMap<ManagerId, (Ballot, Mono)>,
     asked: BTreeMap<Nonce, Mono>,
     nudges: BTreeMap<u64, (Mono, Span)>,
@@ -83,6 +87,7 @@ impl Manager {
             pinged: None,
             trackers: BTreeMap::new(),
             vouches: Vouches::default(),
+            attendance: Attendance::default(),
             ballots: BTreeMap::new(),
             asked: BTreeMap::new(),
             nudges: BTreeMap::new(),

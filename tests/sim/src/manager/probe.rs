@@ -153,13 +153,17 @@ impl super::Manager {
         let is_primary = cluster.and_then(|c| c.primary()) == Some(&look.server);
         let is_writable = look.seen.as_ref().is_ok_and(|facts| facts.is_writable());
         let at = look.at;
-        if let Some(regime) = cluster.and_then(|c| c.regime()).cloned() {
+        let here = cluster.and_then(|c| c.definition.server(c.primary()?));
+        let here = here.map(|here| (here.host.clone(), here.port));
+        if let Some((regime, (host, port))) = cluster.and_then(|c| c.regime()).cloned().zip(here) {
             self.vouches.record(&regime, &look);
+            self.attendance.record(&regime, (&host, port), &look);
         }
         let seen = self.view.clusters.entry(name.clone()).or_default();
         seen.observations.insert(look.server.clone(), look);
         seen.vouched = self.vouches.standing(seen.observations.values());
         seen.unarmed = self.vouches.unarmed();
+        (seen.absent, seen.stuck) = (self.attendance.absent(), self.attendance.stuck());
         if is_primary && is_writable {
             seen.seen_writable = Some(at);
         }

@@ -179,7 +179,7 @@ fn undone_attempt_wakes_a_primary_whose_acknowledgements_were_lost() {
     run.until(60_000, "stage Undo", |world| {
         world.state().and_then(|s| Some(s.attempt?.stage.code())) == Some("undo")
     });
-    assert_eq!(run.world(|world| world.servers[0].waits.len()), 1, "it hangs");
+    assert!(run.world(|world| !world.servers[0].waits.is_empty()), "it hangs");
     run.world(|world| world.network.heal());
     run.until(30_000, "the waiting write to end", |world| {
         world.ledger.writes.len() > 1 && world.state().is_some_and(|s| s.attempt.is_none())

@@ -1,5 +1,6 @@
 //! Scenarios: one story each, told in virtual time, ended by the checks of every invariant.
 
+mod ackers;
 mod fault;
 mod foolish;
 mod hook;
