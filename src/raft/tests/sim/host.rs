@@ -41,6 +41,9 @@ use crate::raft::{
 /// How long a client waits for a proof of leadership.
 const CONFIRM: Duration = Duration::from_millis(500);
 
+/// How long a disk that is well takes to make a write durable, in ms, at most.
+pub const DISK_MS: u64 = 2;
+
 /// What a client asks of a manager.
 #[derive(Clone)]
 pub enum Ask {
@@ -100,7 +103,7 @@ pub fn member(id: u64) -> MemberNode {
 impl Host {
     pub fn new(id: u64, net: &Net, compaction: Compaction, rng: Rng) -> Self {
         let (log, shelf) = (MemoryStore::on_disk(Pages::default()), Shelf::memory());
-        let (disk_ms, net) = (Arc::new(AtomicU64::new(2)), net.clone());
+        let (disk_ms, net) = (Arc::new(AtomicU64::new(DISK_MS)), net.clone());
         Self { id, log, shelf, disk_ms, up: None, compaction, net, rng, behind: 0 }
     }
 

@@ -1,6 +1,7 @@
 //! What goes wrong, and when? Faults drawn from the seed, each with its end.
 
 use super::{
+    host::DISK_MS,
     net::{Direction, FAIR, Weather},
     runtime::Rng,
 };
@@ -32,9 +33,10 @@ impl Fault {
     /// Its kind, for the tally; `None`: it puts something right.
     pub fn kind(&self) -> Option<&'static str> {
         match self {
-            Self::Weather(_, _, FAIR) | Self::Start(_) | Self::Continue(_) | Self::Disk(_, 2) => {
-                None
-            }
+            Self::Weather(_, _, FAIR)
+            | Self::Start(_)
+            | Self::Continue(_)
+            | Self::Disk(_, DISK_MS) => None,
             Self::Weather(kind, _, _) => Some(kind),
             Self::Reset(..) => Some("reset"),
             Self::Kill(_) => Some("kill"),
@@ -81,7 +83,7 @@ pub fn draw(rng: &mut Rng, now: u64, ids: &[u64], leader: Option<u64>) -> Vec<Ev
         11 => vec![(now, Fault::PowerCut(one)), (end, Fault::Start(one))],
         12 => everybody(rng, now, ids),
         13 => vec![(now, Fault::Pause(one)), (end, Fault::Continue(one))],
-        14 => vec![(now, Fault::Disk(one, rng.between(50, 400))), (end, Fault::Disk(one, 2))],
+        14 => vec![(now, Fault::Disk(one, rng.between(50, 400))), (end, Fault::Disk(one, DISK_MS))],
         // Away for so long that the others have forgotten what it lacks; or an operator.
         _ if rng.chance(700) => {
             vec![(now, Fault::Kill(other)), (now + rng.between(3000, 5000), Fault::Start(other))]

@@ -10,7 +10,7 @@ use super::{
     check::{Record, hash},
     client::Clients,
     flaw::Flaw,
-    host::{Ask, Host},
+    host::{Ask, DISK_MS, Host},
     net::{FAIR, Net},
     plan::{self, CUT, Event, Fault},
     runtime::Rng,
@@ -201,7 +201,7 @@ impl World {
         let ids: Vec<u64> = self.hosts.keys().copied().collect();
         for a in &ids {
             self.start(*a)?;
-            self.hosts[a].disk_ms.store(2, Ordering::Relaxed);
+            self.hosts[a].disk_ms.store(DISK_MS, Ordering::Relaxed);
             let is_left = self.setup.flaw == Flaw::LeavesOneOut && *a == 1;
             let weather = if is_left { CUT } else { FAIR };
             ids.iter().for_each(|b| self.net.set((*a, *b), weather));
@@ -214,7 +214,7 @@ impl World {
     pub fn converge(&mut self) -> Result<(), Violation> {
         let (limit, mut is_decided) = (self.now + CONVERGE_MS, false);
         while !(is_decided && self.is_level()) {
-            if self.now % 100 == 0 && self.clients.are_idle() && !is_decided {
+            if self.now.is_multiple_of(100) && self.clients.are_idle() && !is_decided {
                 let answered = self.summary.answers.get("answered").copied();
                 let state = self.hosts[&1].up.as_ref().map(|up| up.node.state().borrow().clone());
                 let command = self.command(&state.unwrap_or_default());
