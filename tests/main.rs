@@ -7,6 +7,7 @@ mod cases {
     mod adapters;
     mod addresses;
     mod candidate;
+    mod clusters;
     mod failover;
     mod hooks;
     mod leader;

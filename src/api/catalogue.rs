@@ -200,6 +200,10 @@ pub fn problem_remedy(problem: &Problem) -> &'static str {
             "correct the address, or, if the server was rebuilt, leave it out of the definition, \
              apply, and put it in again"
         }
+        Problem::SameServer { .. } => {
+            "correct the address; or, if its data directory was copied from the other, stop it, \
+             remove auto.cnf there and start it"
+        }
         Problem::Requirement { .. } => {
             "conclave cluster harden CLUSTER shows the statements, and with --apply sets what can be \
              set over SQL; keep it in the configuration file, too"
@@ -267,6 +271,9 @@ fn problem_cause(problem: &Problem) -> &'static str {
         Problem::WrongIdentity { .. } => {
             "the server was rebuilt with a new uuid, or the address now leads elsewhere"
         }
+        Problem::SameServer { .. } => {
+            "two names lead to one server, or a data directory was copied together with its auto.cnf"
+        }
         Problem::Requirement { .. } => "a setting was changed, or never set",
         Problem::VipMisplaced { .. } => {
             "the address answers from another server than it should, or from none"
@@ -323,6 +330,7 @@ fn problems() -> Vec<Problem> {
             wanted: "UUID-A".into(),
             found: "UUID-B".into(),
         },
+        Problem::SameServer { server: "db4".into(), other: "db2".into(), uuid: "UUID-A".into() },
         Problem::Requirement { server: "db1".into(), what: "sync_binlog = 0".into() },
         Problem::VipMisplaced { vip: "198.51.100.100".into(), why: "nobody answers there".into() },
     ]

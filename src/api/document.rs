@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Version of all documents in this file.
+/// Version of all documents in this file, and of the requests that ask for them.
 pub const FORMAT: u32 = 1;
 
 /// What the servers of a cluster lack for mode `quorum`. `conclave cluster harden`.
@@ -274,8 +274,64 @@ pub struct ServerDocument {
     pub missing: Option<GtidDocument>,
     /// Transactions that the primary lacks.
     pub errant: Option<GtidDocument>,
+    /// What can have been acknowledged of that, once it is quarantined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<ExtraDocument>,
     /// Whether it hears the primary, as the answering manager judges; missing: not judged.
     pub hearing: Option<String>,
+}
+
+/// What a quarantined server has that the primary lacks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExtraDocument {
+    /// The server.
+    pub server: String,
+    /// All of it.
+    pub gtids: GtidDocument,
+    /// Its own logs were read; `false`: it is not known yet what can have been acknowledged.
+    pub is_examined: bool,
+    /// Proved never acknowledged: nobody was told OK.
+    pub proved: GtidDocument,
+    /// The rest: somebody may have been told OK.
+    pub doubts: Vec<DoubtDocument>,
+    /// Where it was copied to; missing: not yet.
+    pub saved: Option<SavedDocument>,
+}
+
+/// A copy of a server's extra transactions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedDocument {
+    /// Directory on the server's own host.
+    pub path: String,
+    /// SHA-256 of its `SHA256SUMS`.
+    pub sha256: String,
+}
+
+/// Transactions that may have been acknowledged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DoubtDocument {
+    /// Which.
+    #[serde(flatten)]
+    pub gtids: GtidDocument,
+    /// Why that cannot be ruled out; one sentence.
+    pub why: String,
+}
+
+/// How a server would be, or is, had back. `conclave rejoin`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RejoinDocument {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The cluster.
+    pub cluster: String,
+    /// The server.
+    pub server: String,
+    /// Why not, each as one sentence; empty: it would be done, or is agreed.
+    pub refusals: Vec<String>,
+    /// What would be discarded; missing: nothing.
+    pub extra: Option<ExtraDocument>,
+    /// The steps, each as a sentence.
+    pub steps: Vec<String>,
 }
 
 /// A set of transactions.
@@ -409,6 +465,12 @@ pub struct ExplainDocument {
     pub refusals: Vec<ReasonDocument>,
     /// What is wrong.
     pub problems: Vec<ProblemDocument>,
+    /// Seconds left of the last-failover interval; 0: over.
+    #[serde(default)]
+    pub interval_left_s: u64,
+    /// What quarantined servers have that the primary lacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra: Vec<ExtraDocument>,
     /// The newest ballots.
     pub ballots: Vec<BallotDocument>,
     /// What would happen now, per fault.
@@ -529,6 +591,10 @@ pub struct ReportDocument {
     pub election: Option<ElectionDocument>,
     /// What was or may have been lost.
     pub loss: String,
+    /// What the primaries it replaced brought back that their successor lacks, as far as they have
+    /// returned and wait in quarantine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra: Vec<ExtraDocument>,
     /// The steps.
     pub steps: Vec<StepDocument>,
     /// Everything in order of time.

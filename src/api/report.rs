@@ -1,4 +1,4 @@
-//! What happened in one attempt? From its record alone, so that any manager can tell, with the
+//! What happened in one attempt? From the record alone, so that any manager can tell, with the
 //! leaders of that time gone.
 
 use conclave_core::{
@@ -47,7 +47,7 @@ pub fn find<'g>(group: &'g GroupState, what: &str) -> Result<&'g Attempt, String
 }
 
 /// The report of an attempt, open or closed.
-pub fn document(attempt: &Attempt) -> ReportDocument {
+pub fn document(cluster: &ClusterState, attempt: &Attempt) -> ReportDocument {
     let opening = &attempt.opening;
     let (outcome, outcome_sentence) = sentence::outcome(attempt);
     let at = |what: &str| {
@@ -82,6 +82,7 @@ pub fn document(attempt: &Attempt) -> ReportDocument {
         revokes: attempt.revokes.iter().map(sentence::regime).collect(),
         election: election(attempt).map(election_document),
         loss: loss(attempt),
+        extra: build::extra::of_attempt(cluster, attempt),
         steps: attempt.steps.iter().map(sentence::step).collect(),
         timeline: timeline(attempt),
     }
@@ -231,7 +232,13 @@ fn rank_of_step(goal: &StepKind) -> u8 {
         StepKind::StopReceiver | StepKind::Fence { .. } => 1,
         StepKind::CatchUp { .. } | StepKind::Apply { .. } => 3,
         StepKind::Detach | StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } => 5,
-        StepKind::Follow { .. } | StepKind::DropVips { .. } | StepKind::MakeReadOnly => 7,
+        StepKind::Follow { .. }
+        | StepKind::DropVips { .. }
+        | StepKind::MakeReadOnly
+        | StepKind::Examine { .. }
+        | StepKind::SaveExtra { .. }
+        | StepKind::Rebuild { .. }
+        | StepKind::StartServer => 7,
         StepKind::ResumeReceiver | StepKind::Wake => 9,
         StepKind::Arm { .. }
         | StepKind::LockOut { .. }

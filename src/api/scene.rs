@@ -189,6 +189,7 @@ impl Story {
             received: GtidSet::run(UUIDS[0], 1, 5012),
             read_only: false,
             uptime_seconds: None,
+            waited_for: None,
         };
         self.step(first + 1, StepOutcome::Done { evidence }, 14_000, Some(144_000));
         let evidence = StepEvidence::Host { text: "announced\n".into() };
@@ -298,6 +299,7 @@ fn done(executed: u64, received: u64) -> StepOutcome {
             received: GtidSet::run(UUIDS[0], 1, received),
             read_only: true,
             uptime_seconds: None,
+            waited_for: None,
         },
     }
 }

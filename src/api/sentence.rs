@@ -2,8 +2,9 @@
 
 use conclave_core::{
     model::{
-        Actor, Answer, Attempt, Cause, Evidence, GtidSet, Hearing, Outcome, Refusal, Regime,
-        ServerName, Stage, StepEvidence, StepKind, StepOutcome, StepRecord, Tally, Vip,
+        Actor, Answer, Attempt, Cause, Doubt, Evidence, Findings, GtidSet, Hearing, Outcome,
+        Refusal, Regime, ServerName, Stage, StepEvidence, StepKind, StepOutcome, StepRecord, Tally,
+        Vip,
     },
     state::Planned,
 };
@@ -135,6 +136,21 @@ pub fn goal(target: &ServerName, goal: &StepKind) -> String {
         StepKind::ResumeReceiver => format!("start the receiver of {target} again"),
         StepKind::Wake => format!("release the sessions on {target} that wait in vain"),
         StepKind::MakeReadOnly => format!("make {target} read-only, its clients cut first"),
+        StepKind::Rebuild { donor, extra } => format!(
+            "replace the data of {target} by a copy of {donor}'s, and with it discard {} \
+             transaction(s)",
+            extra.count()
+        ),
+        StepKind::StartServer => format!("start the service of {target}"),
+        StepKind::SaveExtra { extra, .. } => format!(
+            "copy {} transaction(s) that the primary lacks from the binary logs of {target} to files",
+            extra.count()
+        ),
+        StepKind::Examine { extra, .. } => format!(
+            "find out from the logs of {target} whether {} transaction(s) that the primary lacks can \
+             have been acknowledged",
+            extra.count()
+        ),
         StepKind::Arm { acks: 0, .. } => {
             format!("commits on {target} wait for no acknowledgement any more")
         }
@@ -226,7 +242,7 @@ pub fn outcome_text(outcome: &StepOutcome) -> String {
 
 fn step_evidence(evidence: &StepEvidence) -> String {
     match evidence {
-        StepEvidence::Server { executed, received, read_only, uptime_seconds: _ } => {
+        StepEvidence::Server { executed, received, read_only, .. } => {
             let access = if *read_only { "read-only" } else { "writable" };
             match received.minus(executed).count() {
                 0 => format!("{access}, executed {}", short(executed)),
@@ -240,7 +256,21 @@ fn step_evidence(evidence: &StepEvidence) -> String {
                 false => lines.join("; "),
             }
         }
+        StepEvidence::Examined { findings } => extra(findings),
     }
+}
+
+/// The verdict on transactions that the primary lacks.
+pub fn extra(findings: &Findings) -> String {
+    let mut parts = Vec::new();
+    if !findings.proved.is_empty() {
+        let (count, set) = (findings.proved.count(), &findings.proved);
+        parts.push(format!("{count} proved never acknowledged: {set}"));
+    }
+    for Doubt { set, why } in &findings.doubts {
+        parts.push(format!("{} that may have been acknowledged ({why}): {set}", set.count()));
+    }
+    parts.join("; ")
 }
 
 /// How an attempt stands or ended: a stable word and a sentence.

@@ -56,8 +56,8 @@ fn closed(story: &Story) -> &Attempt {
     story.group.clusters[&app1()].history.back().unwrap()
 }
 
-fn check_report(name: &str, attempt: &Attempt) {
-    let document = report::document(attempt);
+fn check_report(name: &str, story: &Story, attempt: &Attempt) {
+    let document = report::document(&story.group.clusters[&app1()], attempt);
     golden::check(&format!("{name}.txt"), &print::report(&document, Paint::Plain));
     let json = serde_json::to_string_pretty(&document).unwrap();
     golden::check(&format!("{name}.json"), &(json + "\n"));
@@ -170,7 +170,8 @@ fn cluster_of_a_chain_is_drawn_as_a_tree() {
 
 #[test]
 fn successful_failover_is_reported_from_its_record() {
-    check_report("report_promoted", closed(&succeeded()));
+    let story = succeeded();
+    check_report("report_promoted", &story, closed(&story));
 }
 
 #[test]
@@ -178,7 +179,7 @@ fn aborted_failover_of_two_leaders_is_reported_from_its_record() {
     let mut story = Story::adopted();
     story.opened(alice(), Cause::Manual);
     story.aborted();
-    check_report("report_aborted", closed(&story));
+    check_report("report_aborted", &story, closed(&story));
 }
 
 #[test]

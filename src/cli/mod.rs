@@ -12,6 +12,7 @@ mod manager;
 mod pause;
 pub mod print;
 mod reach;
+mod rejoin;
 mod report;
 mod status;
 mod tls;
@@ -60,6 +61,7 @@ enum Command {
     Explain(explain::Args),
     Failover(failover::Args),
     Report(report::Args),
+    Rejoin(rejoin::Args),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     /// Define, list, show and remove database clusters
@@ -148,6 +150,7 @@ fn run(cli: Cli, start: Start) -> Done {
             Command::Explain(args) => explain::run(&reach, args).await,
             Command::Failover(args) => failover::run(&reach, args).await,
             Command::Report(args) => report::run(&reach, args).await,
+            Command::Rejoin(args) => rejoin::run(&reach, args).await,
             Command::Pause(args) => pause::pause(&reach, args).await,
             Command::Resume(args) => pause::resume(&reach, args).await,
             Command::Cluster(command) => cluster::run(&reach, command).await,

@@ -201,7 +201,8 @@ fn nobody(troubles: &[String]) -> Failure {
 pub(super) fn caller() -> Option<Caller> {
     let names = ["SUDO_USER", "USER", "LOGNAME"];
     let login = names.iter().find_map(|name| std::env::var(name).ok().filter(|n| !n.is_empty()));
-    Some(Caller { login: login.or_else(login_name).unwrap_or_default(), ..Caller::default() })
+    let login = login.or_else(login_name).unwrap_or_default();
+    Some(Caller { login, format: FORMAT, ..Caller::default() })
 }
 
 /// The owner of this process, by the system's list of accounts.

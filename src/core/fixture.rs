@@ -260,6 +260,7 @@ pub fn met(executed: &GtidSet) -> StepOutcome {
         received: executed.clone(),
         read_only: true,
         uptime_seconds: None,
+        waited_for: None,
     };
     StepOutcome::Done { evidence }
 }

@@ -314,7 +314,8 @@ fn cluster_of(command: &Command) -> Option<ClusterName> {
         | Command::Undo { cluster, .. }
         | Command::CloseAttempt { cluster, .. }
         | Command::PlanChore { cluster, .. }
-        | Command::Quarantine { cluster, .. } => Some(cluster.clone()),
+        | Command::Quarantine { cluster, .. }
+        | Command::Rejoin { cluster, .. } => Some(cluster.clone()),
         Command::AdvanceTime { .. } => None,
     }
 }

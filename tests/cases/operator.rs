@@ -25,6 +25,10 @@ fn last_failover_interval_outlives_a_restart_of_all_managers() {
     assert_eq!((down["epoch"].as_u64(), down["primary"].as_str()), (Some(1), Some(&*primary)));
     let explained = group.expect("m1", &["explain", "app1"]).unwrap();
     assert!(explained.contains("gate.last_failover_interval"), "{explained}");
+    // Eight hours less what the group was led since.
+    let left_s = down["interval_left_s"].as_u64().unwrap();
+    assert!((25_200..=28_800).contains(&left_s), "{left_s}");
+    assert!(explained.contains("next automatic failover possible in "), "{explained}");
     let at = stand::now();
     let waived = ["failover", "app1", "--ignore-last-failover", "--yes"];
     let output = stand::say(&group, "m3", &waived);

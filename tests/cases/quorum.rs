@@ -1,7 +1,9 @@
 //! Mode `quorum` on real servers: what it rests on is looked at, changed in the safe order, set on
 //! request.
 
-use conclave_lab::{Group, GroupSpec, Host, Lab, LabSpec};
+use std::time::Duration;
+
+use conclave_lab::{Group, GroupSpec, Host, Lab, LabSpec, WriterSpec};
 use serde_json::Value;
 
 use super::stand::{self, SOON};
@@ -120,6 +122,38 @@ fn dead_acker_is_locked_out_and_let_in_when_it_is_back() {
     db3.start_mysqld().unwrap();
     group.wait_healthy(SOON).expect("it is an acker again");
     assert_eq!(value(&db1, locked), "N");
+    stand::nothing_lost(&lab, writer, "db1");
+}
+
+#[test]
+fn session_that_waits_for_acknowledgements_that_were_lost_is_woken() {
+    let lab = stand::lab();
+    let group = stand::group(&lab, &[]);
+    // Its one session goes on waiting, and nobody else writes.
+    let spec = WriterSpec { op_deadline: Duration::from_secs(300), ..WriterSpec::default() };
+    let mut writer = lab.write(&spec).expect("start a client");
+    writer.wait_ok_after(0, SOON).expect("the client writes");
+    let db1 = lab.host("db1").unwrap();
+    let replicas = ["db2", "db3"].map(|name| lab.host(name).unwrap());
+    // They hear db1, and are not heard: what they receive is acknowledged in vain.
+    replicas.iter().for_each(|replica| lab.cut(&replica.name(), "db1").unwrap());
+    let executed = |host: &Host| value(host, "SELECT @@GLOBAL.gtid_executed");
+    for replica in &replicas {
+        stand::wait("a write that db1 has not committed", || {
+            let both = format!("'{}', '{}'", executed(replica), executed(&db1));
+            !value(replica, &format!("SELECT GTID_SUBTRACT({both})")).is_empty()
+        });
+    }
+    // With their power goes what their kernels would still have sent.
+    replicas.iter().for_each(|replica| replica.power_off().unwrap());
+    let at = stand::now();
+    lab.heal().unwrap();
+    replicas.iter().for_each(|replica| replica.power_on(true).unwrap());
+    stand::writes_again(&mut writer, at);
+    let log = |name: &String| std::fs::read_to_string(group.log(name)).unwrap();
+    let logs: String = group.names().iter().map(log).collect();
+    assert!(logs.contains("goal=\"wake\""), "{logs}");
+    group.wait_healthy(SOON).expect("all is well");
     stand::nothing_lost(&lab, writer, "db1");
 }
 

@@ -18,6 +18,12 @@ pub fn lab() -> Lab {
     Lab::up_replicated(LabSpec::default()).expect("bring the lab up")
 }
 
+/// The same, with the performance schema on, as servers have it by default: it holds their error log.
+pub fn lab_with_error_log() -> Lab {
+    let spec = LabSpec { performance_schema: true, ..LabSpec::default() };
+    Lab::up_replicated(spec).expect("bring the lab up")
+}
+
 /// The product's own defaults.
 pub fn spec() -> GroupSpec {
     GroupSpec::new(env!("CARGO_BIN_EXE_conclave"))
@@ -88,6 +94,18 @@ pub fn role(cluster: &Value, server: &str) -> String {
     let servers = cluster["servers"].as_array().into_iter().flatten();
     let mut named = servers.filter(|found| found["name"] == server);
     named.next().and_then(|found| found["role"].as_str()).unwrap_or_default().to_owned()
+}
+
+/// What status says that a quarantined server has extra, once its logs were read.
+pub fn examined(group: &Group<'_>, server: &str) -> Value {
+    let of = |cluster: &Value| {
+        let servers = cluster["servers"].as_array().into_iter().flatten();
+        let mut named = servers.filter(|found| found["name"] == server);
+        named.next().map(|found| found["extra"].clone()).unwrap_or_default()
+    };
+    let is_examined = |cluster: &Value| of(cluster)["is_examined"] == true;
+    let cluster = group.wait_cluster("waiting for an examination", SOON, is_examined);
+    of(&cluster.expect("its logs are read"))
 }
 
 /// The servers that take writes, by their own word.

@@ -16,6 +16,10 @@ use super::{
 
 /// No such database, no such table.
 const NO_TABLE: [u16; 2] = [1049, 1146];
+/// The clone plugin is not loaded: its settings are not known.
+const UNKNOWN_VARIABLE: u16 = 1193;
+/// The copy is complete, and the server stops, since nothing supervises it [ran].
+const NOT_SUPERVISED: u16 = 3707;
 const MARKER_SETTINGS: &str = "SET SESSION lock_wait_timeout = 2, innodb_lock_wait_timeout = 2";
 
 impl MysqlSession {
@@ -44,7 +48,9 @@ impl MysqlSession {
             | SqlAction::SetSemiSyncSource { .. }
             | SqlAction::SetWritable
             | SqlAction::SetReadOnly
-            | SqlAction::SetOffline { .. } => {}
+            | SqlAction::SetOffline { .. }
+            | SqlAction::AllowRebuild
+            | SqlAction::Clone { .. } => {}
         }
         let shared = self.shared.clone();
         let password = match account(action) {
@@ -65,7 +71,19 @@ impl MysqlSession {
         if matches!(action, SqlAction::ChangeSource { .. } | SqlAction::ForgetSource) {
             self.link = None;
         }
-        match self.wire.run(&sql, deadline).await {
+        let mut done = self.wire.run(&sql, deadline).await;
+        if matches!(action, SqlAction::Clone { .. }) {
+            if done.as_ref().is_err_and(|fault| fault.code() == Some(UNKNOWN_VARIABLE)) {
+                let installed = self.wire.run(self.dialect.install_clone(), deadline).await;
+                let what = "load the clone plugin";
+                installed.map_err(|fault| failed(&fault, what, &label, None))?;
+                done = self.wire.run(&sql, deadline).await;
+            }
+            if done.as_ref().is_err_and(|fault| fault.code() == Some(NOT_SUPERVISED)) {
+                return Ok(());
+            }
+        }
+        match done {
             Ok(_) => Ok(()),
             Err(fault) => Err(failed(&fault, &describe(action), &label, password)),
         }
@@ -192,7 +210,7 @@ impl MysqlSession {
 /// Account whose password the statement needs.
 fn account(action: &SqlAction) -> Option<&str> {
     match action {
-        SqlAction::ChangeSource { account, .. } => Some(account),
+        SqlAction::ChangeSource { account, .. } | SqlAction::Clone { account, .. } => Some(account),
         SqlAction::StopReceiver
         | SqlAction::StartReceiver
         | SqlAction::StartApplier
@@ -204,6 +222,7 @@ fn account(action: &SqlAction) -> Option<&str> {
         | SqlAction::SetWritable
         | SqlAction::SetReadOnly
         | SqlAction::SetOffline { .. }
+        | SqlAction::AllowRebuild
         | SqlAction::WriteMarker { .. }
         | SqlAction::LockAccount { .. }
         | SqlAction::UnlockAccount { .. }
@@ -226,6 +245,8 @@ fn needs_link(action: &SqlAction) -> bool {
         | SqlAction::SetWritable
         | SqlAction::SetReadOnly
         | SqlAction::SetOffline { .. }
+        | SqlAction::AllowRebuild
+        | SqlAction::Clone { .. }
         | SqlAction::WriteMarker { .. }
         | SqlAction::LockAccount { .. }
         | SqlAction::UnlockAccount { .. }
@@ -253,6 +274,11 @@ fn describe(action: &SqlAction) -> String {
         SqlAction::SetWritable => "switch read_only off".into(),
         SqlAction::SetReadOnly => "switch super_read_only on".into(),
         SqlAction::SetOffline { on } => format!("switch offline_mode {}", switch(on)),
+        SqlAction::AllowRebuild => "switch super_read_only off".into(),
+        SqlAction::Clone { host, port, .. } => format!(
+            "copy the data of {host}:{port} (both need the clone plugin: INSTALL PLUGIN clone \
+             SONAME 'mysql_clone.so')"
+        ),
         SqlAction::WriteMarker { step } => format!("write the marker row of step {step}"),
         SqlAction::LockAccount { account } => {
             format!("lock account {account} and end its connections")

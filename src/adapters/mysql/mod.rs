@@ -13,6 +13,7 @@ mod fault;
 mod ping;
 mod read;
 mod session;
+mod trail;
 mod wire;
 
 use std::{

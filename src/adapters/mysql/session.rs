@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use conclave_core::{
-    model::{Mono, ServerFacts, Token},
+    model::{GtidSet, Mono, ServerFacts, Token, Trail},
     ports::{Place, PortError, Session, SqlAction, Trouble},
 };
 use mysql_async::Row;
@@ -21,7 +21,7 @@ use super::{
     dialect::{Dialect, Link},
     fault::Fault,
     read::{Eye, Named, Odd},
-    standing_deadline,
+    standing_deadline, trail,
     wire::Wire,
 };
 use crate::adapters::clock::SystemClock;
@@ -92,6 +92,12 @@ impl Session for MysqlSession {
         let old = self.link.take();
         self.link = facts.replica.as_ref().map(|replica| Link::of(&replica.options)).or(old);
         Ok(facts)
+    }
+
+    async fn trail(&mut self, wanted: &GtidSet, deadline: Mono) -> Result<Trail, PortError> {
+        let read = trail::read(&mut self.wire, self.dialect, wanted, deadline).await;
+        let what = || format!("read the logs of {}", self.place.server.name);
+        read.map_err(|fault| fault.not_done(&what()))
     }
 
     async fn act(&mut self, action: &SqlAction, deadline: Mono) -> Result<(), PortError> {

@@ -6,6 +6,8 @@
 
 use conclave_core::{model::Vip, ports::RemoteCommand};
 
+use super::save;
+
 /// Finds this server's mysqld by its working directory, which is its data directory, so that
 /// neighbours on the host survive. A supervisor that would start it again goes first.
 const MYSQLD: &str = r#"
@@ -169,6 +171,14 @@ fi
 exit 0
 "#;
 
+const START: &str = r#"
+systemctl unmask --runtime "$unit" >/dev/null 2>&1
+systemctl start "$unit" 2>&1
+state=$(systemctl is-active "$unit" 2>&1)
+echo "start: $unit is $state"
+[ "$state" = active ]
+"#;
+
 /// The body that runs inside the turnstile.
 pub(super) fn script(command: &RemoteCommand) -> String {
     match command {
@@ -185,6 +195,12 @@ pub(super) fn script(command: &RemoteCommand) -> String {
         RemoteCommand::DropVip { vip } => {
             format!("{}{DROP_VIP}drop_vip \"$address\"\n", parameters(vip))
         }
+        RemoteCommand::StartService { service } => {
+            format!("unit={}\n{START}", quote(service))
+        }
+        RemoteCommand::Save { data_dir, name, files, extra } => {
+            save::script(data_dir, name, files, extra)
+        }
     }
 }
 
@@ -194,6 +210,8 @@ pub(super) fn describe(command: &RemoteCommand) -> String {
         RemoteCommand::Fence { data_dir, .. } => format!("fence mysqld of {data_dir}"),
         RemoteCommand::TakeVip { vip } => format!("take address {}", vip.address),
         RemoteCommand::DropVip { vip } => format!("drop address {}", vip.address),
+        RemoteCommand::StartService { service } => format!("start unit {service}"),
+        RemoteCommand::Save { extra, .. } => format!("save {} transactions", extra.count()),
     }
 }
 

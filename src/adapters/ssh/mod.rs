@@ -8,6 +8,7 @@
 
 mod command;
 mod known_hosts;
+mod save;
 mod session;
 pub(crate) mod turnstile;
 

@@ -1,6 +1,7 @@
 //! Documents from what a manager knows. Pure: the same view gives the same document.
 
 mod cluster;
+pub(super) mod extra;
 mod group;
 mod harden;
 mod server;
@@ -66,6 +67,8 @@ pub fn explain(
         ranking: ranking(&findings.ranking),
         refusals: findings.refusals.iter().map(sentence::refusal).collect(),
         problems: found.problems,
+        interval_left_s: found.interval_left_s,
+        extra: extra::of_cluster(&snapshot.view.group.clusters[name]),
         ballots: found.ballots,
         forecasts: found.forecasts,
     })

@@ -102,6 +102,7 @@ impl<'a> Found<'a> {
             executed_short: facts.map(|facts| sentence::short(&facts.executed)),
             missing: missing.as_ref().map(sentence::gtids),
             errant: errant.as_ref().map(sentence::gtids),
+            extra: super::extra::of_server(self.cluster, name),
             hearing: self.seen.hearing.get(name).map(sentence::hearing),
         }
     }
@@ -153,7 +154,7 @@ impl<'a> Found<'a> {
         facts: Option<&ServerFacts>,
     ) -> (Option<GtidSet>, Option<GtidSet>) {
         let members = &self.cluster.members;
-        if let Some(Standing::Quarantined { errant }) = members.get(name).map(|m| &m.standing) {
+        if let Some(Standing::Quarantined { errant, .. }) = members.get(name).map(|m| &m.standing) {
             return (None, Some(errant.clone()));
         }
         let primary = self.cluster.primary().filter(|primary| *primary != name);

@@ -4,10 +4,12 @@ use tonic::{Request, Status};
 
 use super::Admin;
 use crate::api::{
+    document::FORMAT,
     operator,
     pb::{
         Caller, ClusterApplyRequest, ClusterListRequest, ClusterRequest, FailoverRequest,
-        GroupInitRequest, HardenRequest, PauseRequest, ReportRequest, StatusRequest, WatchRequest,
+        GroupInitRequest, HardenRequest, PauseRequest, RejoinRequest, ReportRequest, StatusRequest,
+        WatchRequest,
     },
 };
 
@@ -36,16 +38,25 @@ macro_rules! asked {
 }
 
 asked!(ClusterApplyRequest ClusterListRequest ClusterRequest FailoverRequest GroupInitRequest
-    HardenRequest PauseRequest ReportRequest StatusRequest WatchRequest);
+    HardenRequest PauseRequest RejoinRequest ReportRequest StatusRequest WatchRequest);
 
 impl<D> Admin<D> {
-    /// The person, and the request as it may be passed on in their name.
+    /// The person, and the request as it may be passed on in their name; asked in another version of
+    /// the interface, a refusal.
     pub(super) fn identify<R: Asked>(&self, request: Request<R>) -> Result<(Asker, R), Status> {
         let owner = request
             .peer_certs()
             .and_then(|chain| chain.first().and_then(|leaf| operator::owner(leaf)));
         let mut ask = request.into_inner();
         let caller = ask.caller().take().unwrap_or_default();
+        if caller.format != FORMAT {
+            return Err(Status::failed_precondition(format!(
+                "this manager (version {}) knows interface {FORMAT}, and was asked in {}: use the \
+                 conclave of the managers' version; nothing was done",
+                env!("CARGO_PKG_VERSION"),
+                caller.format
+            )));
+        }
         let asker = match (&self.tls, owner) {
             (None, _) if caller.forwarded => asker(&caller.on_behalf_of, true),
             (None, _) => asker(&caller.login, false),
@@ -59,7 +70,8 @@ impl<D> Admin<D> {
             (Some(_), Some(owner)) => asker(&owner.name, caller.forwarded),
         };
         let on_behalf_of = asker.name.clone();
-        *ask.caller() = Some(Caller { login: String::new(), on_behalf_of, forwarded: true });
+        *ask.caller() =
+            Some(Caller { login: String::new(), on_behalf_of, forwarded: true, format: FORMAT });
         Ok((asker, ask))
     }
 }

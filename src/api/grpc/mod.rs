@@ -8,8 +8,11 @@ mod seat;
 use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
 use conclave_core::{
-    decide::{Wish, harden},
-    model::{Actor, ClusterDefinition, ClusterName, Refusal, ServerName},
+    decide::{Wish, harden, rejoin},
+    model::{
+        Actor, ClusterDefinition, ClusterName, Discard, GtidSet, Refusal, Rejoin, ServerName,
+        gtid::ParseError,
+    },
     ports::ProposeError,
     state::{Command, Planned, Reply},
 };
@@ -26,7 +29,7 @@ use super::{
     pb::{
         ClusterApplyReply, ClusterApplyRequest, ClusterListRequest, ClusterRequest, Document, Done,
         FailoverRequest, GroupInitReply, GroupInitRequest, HardenRequest, HelloReply, HelloRequest,
-        PauseRequest, Progress, ReportRequest, StatusRequest, WatchRequest,
+        PauseRequest, Progress, RejoinRequest, ReportRequest, StatusRequest, WatchRequest,
         admin_server::{self, AdminServer},
     },
     report,
@@ -105,7 +108,9 @@ impl<D: Desk> Admin<D> {
     fn local_report(&self, what: &str) -> Result<Document, Status> {
         let group = self.desk.group();
         let attempt = report::find(&group, what).map_err(Status::not_found)?;
-        document(&report::document(attempt), 0)
+        let cluster = group.cluster(attempt.cluster());
+        let cluster = cluster.map_err(|error| Status::not_found(error.to_string()))?;
+        document(&report::document(cluster, attempt), 0)
     }
 
     async fn propose(&self, command: Command) -> Result<Reply, Status> {
@@ -368,6 +373,36 @@ impl<D: Desk> admin_server::Admin for Admin<D> {
         let run = rehearse(&self.desk.snapshot().view, &name, &wish);
         let exit_code = u8::from(!run.refusals.is_empty());
         Ok(Response::new(document(&build::plan(&name, &run), exit_code)?))
+    }
+
+    async fn rejoin(&self, request: Request<RejoinRequest>) -> Answer<Document> {
+        let (asker, ask) = self.identify(request)?;
+        if let Seat::Other(mut there) = self.leader(&asker).await? {
+            return seat::passed(there.rejoin(ask).await);
+        }
+        let (name, server) =
+            (ClusterName::from(ask.cluster.as_str()), ServerName::from(ask.server.as_str()));
+        self.known(&name)?;
+        let discard = match (ask.discard_proved, ask.discard_all) {
+            (_, true) => Discard::All,
+            (true, false) => Discard::Proved,
+            (false, false) => Discard::Nothing,
+        };
+        let view = self.desk.snapshot().view;
+        let plan = rejoin::plan(&view, &name, &server, discard);
+        let cluster = view.group.cluster(&name);
+        let cluster = cluster.map_err(|error| Status::not_found(error.to_string()))?;
+        if plan.refusals.is_empty() && !ask.dry_run {
+            let extra: GtidSet = ask.extra.parse().map_err(|error: ParseError| {
+                Status::invalid_argument(format!("what is to be discarded: {error}"))
+            })?;
+            let rejoin = Rejoin { actor: asker.actor(), discard, extra };
+            let (cluster, epoch) = (name.clone(), cluster.epoch);
+            let server = server.clone();
+            self.propose(Command::Rejoin { cluster, epoch, server, rejoin }).await?;
+        }
+        let exit_code = u8::from(!plan.refusals.is_empty());
+        Ok(Response::new(document(&build::extra::rejoin(cluster, &server, &plan), exit_code)?))
     }
 
     async fn group_init(&self, request: Request<GroupInitRequest>) -> Answer<GroupInitReply> {

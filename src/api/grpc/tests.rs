@@ -25,7 +25,7 @@ use crate::{
     api::{
         client,
         desk::{Desk, Snapshot},
-        document::StatusDocument,
+        document::{FORMAT, StatusDocument},
         operator,
         pb::{
             Caller, ClusterRequest, End, FailoverRequest, HelloRequest, PauseRequest,
@@ -151,12 +151,17 @@ fn load(dir: &Path, who: &str) -> Tls {
     TlsFiles::of(dir, who).load().unwrap()
 }
 
+/// Of this version, without a name.
+fn caller() -> Option<Caller> {
+    Some(Caller { format: FORMAT, ..Caller::default() })
+}
+
 fn pause(caller: Option<Caller>) -> PauseRequest {
     PauseRequest { caller, cluster: "app1".into(), reason: "test".into() }
 }
 
 fn failover() -> FailoverRequest {
-    FailoverRequest { cluster: "app1".into(), ..FailoverRequest::default() }
+    FailoverRequest { caller: caller(), cluster: "app1".into(), ..FailoverRequest::default() }
 }
 
 fn said<T: std::fmt::Debug>(answer: Result<T, Status>) -> (Code, String) {
@@ -167,9 +172,21 @@ fn said<T: std::fmt::Debug>(answer: Result<T, Status>) -> (Code, String) {
 #[tokio::test]
 async fn the_name_on_the_certificate_is_recorded_also_when_passed_on() {
     let pair = Pair::start(true).await;
-    let login = Caller { login: "mallory".into(), ..Caller::default() };
+    let login = Caller { login: "mallory".into(), format: FORMAT, ..Caller::default() };
     pair.call(2, "alice").await.pause(pause(Some(login))).await.unwrap();
     assert_eq!(pair.paused_by().as_deref(), Some("alice (test)"));
+}
+
+#[tokio::test]
+async fn a_program_of_another_version_is_refused_and_changes_nothing() {
+    let pair = Pair::start(false).await;
+    for format in [0, FORMAT + 1] {
+        let other = Caller { format, ..Caller::default() };
+        let (code, said) = said(pair.call_plain(2).await.pause(pause(Some(other))).await);
+        assert_eq!(code, Code::FailedPrecondition);
+        assert!(said.contains("use the conclave of the managers' version"), "{said}");
+    }
+    assert_eq!(pair.paused_by(), None);
 }
 
 /// Any service will do; the group's own ones are guarded like this.
@@ -196,7 +213,8 @@ async fn operators_certificate_is_no_managers() {
 #[tokio::test]
 async fn only_managers_are_believed_whom_they_speak_for() {
     let pair = Pair::start(true).await;
-    let forged = Caller { on_behalf_of: "bob".into(), forwarded: true, ..Caller::default() };
+    let forged =
+        Caller { on_behalf_of: "bob".into(), forwarded: true, format: FORMAT, ..Caller::default() };
     pair.call(1, "alice").await.pause(pause(Some(forged.clone()))).await.unwrap();
     assert_eq!(pair.paused_by().as_deref(), Some("alice (test)"));
     pair.call(1, "m2").await.pause(pause(Some(forged))).await.unwrap();
@@ -206,7 +224,7 @@ async fn only_managers_are_believed_whom_they_speak_for() {
 #[tokio::test]
 async fn in_plain_text_the_login_is_recorded_also_when_passed_on() {
     let pair = Pair::start(false).await;
-    let login = Caller { login: "carol".into(), ..Caller::default() };
+    let login = Caller { login: "carol".into(), format: FORMAT, ..Caller::default() };
     pair.call_plain(2).await.pause(pause(Some(login))).await.unwrap();
     assert_eq!(pair.paused_by().as_deref(), Some("carol (test)"));
 }
@@ -236,11 +254,15 @@ async fn without_a_leader_writes_are_refused_and_the_status_is_partial() {
     let pair = Pair::start(false).await;
     *pair.world.leader.lock().unwrap() = None;
     let mut there = pair.call_plain(2).await;
-    let (code, sentence) = said(there.pause(pause(None)).await);
+    let (code, sentence) = said(there.pause(pause(caller())).await);
     let wanted = "no quorum: manager 2 found no leader with a majority behind it within 2 s; 2 of \
                   3 managers have to be up and reach each other";
     assert_eq!((code, sentence.as_str()), (Code::Unavailable, wanted));
-    let answer = there.status(StatusRequest::default()).await.unwrap().into_inner();
+    let answer = there
+        .status(StatusRequest { caller: caller(), ..StatusRequest::default() })
+        .await
+        .unwrap()
+        .into_inner();
     let status: StatusDocument = serde_json::from_str(&answer.json).unwrap();
     assert!(!status.is_complete);
     assert_eq!(status.notice, format!("{wanted}; this is only what manager 2 sees by itself"));
@@ -251,7 +273,7 @@ async fn a_call_is_passed_on_once_only() {
     let pair = Pair::start(false).await;
     // Each takes the other for the leader.
     *pair.world.leader.lock().unwrap() = Some(Leader { id: 3, addr: pair.addresses[0].clone() });
-    let (code, sentence) = said(pair.call_plain(2).await.pause(pause(None)).await);
+    let (code, sentence) = said(pair.call_plain(2).await.pause(pause(caller())).await);
     let wanted = "leadership moved to another manager meanwhile: say it again";
     assert_eq!((code, sentence.as_str()), (Code::Unavailable, wanted));
 }
@@ -260,13 +282,13 @@ async fn a_call_is_passed_on_once_only() {
 async fn unknown_clusters_and_rejected_changes_are_told() {
     let pair = Pair::start(false).await;
     let mut there = pair.call_plain(2).await;
-    let nothing = ClusterRequest { cluster: "app9".into(), ..ClusterRequest::default() };
+    let nothing = ClusterRequest { caller: caller(), cluster: "app9".into() };
     let wanted = (Code::NotFound, "there is no cluster app9; known: app1".to_owned());
     assert_eq!(said(there.resume(nothing.clone()).await), wanted);
     assert_eq!(said(there.explain(nothing.clone()).await), wanted);
     assert_eq!(said(there.cluster_show(nothing).await), wanted);
     pair.world.story.lock().unwrap().opened(Actor::Group, Cause::PrimaryDown);
-    let app1 = ClusterRequest { cluster: "app1".into(), ..ClusterRequest::default() };
+    let app1 = ClusterRequest { caller: caller(), cluster: "app1".into() };
     let sentence = "nothing was changed: removing the cluster has to wait: the attempt app1-1 is \
                     open";
     let wanted = (Code::FailedPrecondition, sentence.to_owned());
@@ -304,7 +326,7 @@ async fn a_failover_is_told_step_by_step_until_it_is_over() {
     };
     assert_eq!((end, sentences.len()), (End::Promoted, 13), "{sentences:#?}");
     assert_eq!(progress.message().await.unwrap(), None);
-    let ask = ReportRequest { what: "app1-1".into(), ..ReportRequest::default() };
+    let ask = ReportRequest { caller: caller(), what: "app1-1".into() };
     assert_eq!(there.report(ask).await.unwrap().into_inner().exit_code, 0);
 }
 
@@ -326,7 +348,8 @@ async fn a_refused_failover_says_so_and_ends() {
 #[tokio::test]
 async fn a_watch_goes_on_with_whole_documents() {
     let pair = Pair::start(false).await;
-    let ask = crate::api::pb::WatchRequest { every_ms: 200, ..Default::default() };
+    let ask =
+        crate::api::pb::WatchRequest { caller: caller(), every_ms: 200, ..Default::default() };
     let mut there = pair.call_plain(2).await;
     let mut documents = there.watch(ask).await.unwrap().into_inner();
     for _ in 0..2 {

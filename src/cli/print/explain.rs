@@ -2,7 +2,7 @@
 
 use super::{
     Paint, reason,
-    status::{ballots, forecasts, shown_problem},
+    status::{ballots, countdown, extras, forecasts, shown_problem},
     wrap,
 };
 use crate::api::{
@@ -25,7 +25,9 @@ pub fn explain(explained: &ExplainDocument, paint: Paint) -> String {
     for problem in &explained.problems {
         out += &shown_problem(problem, paint);
     }
+    out += &extras(&explained.extra);
     out += &ballots(&explained.ballots, &primary);
+    out += &countdown(explained.interval_left_s);
     out += "\n";
     out += &paint.strong("Candidates, best first");
     out += "\n";

@@ -10,7 +10,7 @@ use std::io::{IsTerminal, stdout};
 pub use explain::{code, codes, explain, plan};
 pub use harden::harden;
 pub use report::report;
-pub use status::{list, status};
+pub use status::{list, one_step as step, rejoin, status};
 
 use crate::api::{document::ReasonDocument, pb::End};
 

@@ -1,6 +1,6 @@
 //! The report of one attempt.
 
-use super::{Paint, ago, explain::ranking, ms, utc, wrap};
+use super::{Paint, ago, explain::ranking, ms, status::extras, utc, wrap};
 use crate::api::document::{BallotDocument, ElectionDocument, ReportDocument, StepDocument};
 
 /// The whole report.
@@ -16,6 +16,7 @@ pub fn report(report: &ReportDocument, paint: Paint) -> String {
     section("Whose writes had to be stopped", revokes);
     let choice = report.election.as_ref().map_or_else(String::new, |e| election(e, paint));
     section("The choice", choice);
+    section("What came back that the new primary lacks", extras(&report.extra));
     section("Steps", report.steps.iter().map(step).collect());
     section("Time line, from the opening", timeline(report, paint));
     out

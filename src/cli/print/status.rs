@@ -2,9 +2,9 @@
 
 use super::{Paint, ago, columns, cut, reason, utc, wrap};
 use crate::api::document::{
-    AttemptDocument, BallotDocument, ClusterDocument, ClusterListDocument, ForecastDocument,
-    GroupDocument, Health, ManagerDocument, ProblemDocument, ServerDocument, StatusDocument,
-    StepDocument,
+    AttemptDocument, BallotDocument, ClusterDocument, ClusterListDocument, DoubtDocument,
+    ExtraDocument, ForecastDocument, GroupDocument, GtidDocument, Health, ManagerDocument,
+    ProblemDocument, RejoinDocument, SavedDocument, ServerDocument, StatusDocument, StepDocument,
 };
 
 /// A state that is longer gets a line of its own.
@@ -144,14 +144,26 @@ fn cluster(cluster: &ClusterDocument, paint: Paint) -> String {
         let text = format!("{}, {}: {}", last.id, utc(last.opened_wall_ms), last.outcome);
         out += &wrap("  last attempt: ", 16, &text);
     }
-    if cluster.interval_left_s > 0 {
-        let minutes = cluster.interval_left_s.div_ceil(60);
-        out += &format!("  last-failover interval: {minutes} min left\n");
-    }
+    out += &countdown(cluster.interval_left_s);
     // While it fails over, what would happen is what happens.
     match cluster.attempt {
         Some(_) => out,
         None => out + &forecasts(&cluster.forecasts, paint),
+    }
+}
+
+/// How long the last-failover interval still lasts.
+pub(super) fn countdown(left_s: u64) -> String {
+    match left_s {
+        0 => String::new(),
+        1.. => wrap(
+            "  last-failover interval: ",
+            6,
+            &format!(
+                "next automatic failover possible in {}; --ignore-last-failover waives it",
+                conclave_core::model::reason::left(left_s)
+            ),
+        ),
     }
 }
 
@@ -185,6 +197,58 @@ fn tree(servers: &[ServerDocument], paint: Paint) -> String {
         }
         if let Some(errant) = server.errant.as_ref().filter(|errant| errant.count > 0) {
             more(&format!("has {} that the primary lacks: {}", errant.count, errant.set));
+        }
+        verdict(server.extra.as_ref()).iter().for_each(|line| more(line));
+    }
+    out
+}
+
+/// What can have been acknowledged of what a quarantined server has extra, line by line.
+pub(super) fn verdict(extra: Option<&ExtraDocument>) -> Vec<String> {
+    let Some(extra) = extra else { return Vec::new() };
+    let mut out = Vec::new();
+    if !extra.is_examined {
+        out.push(
+            "its own logs were not read yet: what can have been acknowledged is not known".into(),
+        );
+    }
+    if extra.proved.count > 0 {
+        let GtidDocument { count, set } = &extra.proved;
+        out.push(format!("{count} proved never acknowledged: {set}"));
+    }
+    for DoubtDocument { gtids: GtidDocument { count, set }, why } in &extra.doubts {
+        out.push(format!("{count} may have been acknowledged: {set}: {why}"));
+    }
+    if let Some(SavedDocument { path, sha256 }) = &extra.saved {
+        out.push(format!("saved on its host in {path} (SHA256SUMS: {sha256})"));
+    }
+    out
+}
+
+/// How a server would be had back.
+pub fn rejoin(plan: &RejoinDocument, paint: Paint) -> String {
+    let mut out = format!("{} of {}\n", paint.strong(&plan.server), plan.cluster);
+    match &plan.extra {
+        None => out += "  it is not known to have anything that the primary lacks\n",
+        Some(extra) => out += &extras(std::slice::from_ref(extra)),
+    }
+    for why in &plan.refusals {
+        out += &wrap(&format!("  {} ", paint.odd("refused:")), 4, why);
+    }
+    if plan.refusals.is_empty() {
+        plan.steps.iter().for_each(|step| out += &wrap("  would: ", 4, step));
+    }
+    out
+}
+
+/// What quarantined servers have extra.
+pub(super) fn extras(extras: &[ExtraDocument]) -> String {
+    let mut out = String::new();
+    for extra in extras {
+        let GtidDocument { count, set } = &extra.gtids;
+        out += &wrap("  ", 4, &format!("{} has {count} transaction(s) more: {set}", extra.server));
+        for line in verdict(Some(extra)) {
+            out += &wrap("    ", 6, &line);
         }
     }
     out
@@ -287,7 +351,8 @@ fn attempt(attempt: &AttemptDocument, paint: Paint) -> String {
     out
 }
 
-fn one_step(step: &StepDocument) -> String {
+/// A step in one line.
+pub fn one_step(step: &StepDocument) -> String {
     let last = step.runs.last();
     let more = match (step.state.as_str(), last) {
         ("failed" | "unknown", Some(run)) => format!(" ({})", run.evidence),

@@ -186,7 +186,11 @@ fn lock_out(
         // Not reached by us, it may be well: then the primary sends it the binary log.
         let is_served = account.is_some_and(|account| inbound.dumps.contains(account));
         let is_reached = seen.facts(name, view.now, FRESH).is_some();
-        seen.absent.get(*name).is_some_and(|since| view.now.since(*since) >= patience)
+        // It is being put behind the primary right now.
+        let chore = cluster.chores.get(*name).map(|step| &step.id);
+        let is_attended = chore.is_some_and(|step| seen.running.contains_key(step));
+        !is_attended
+            && seen.absent.get(*name).is_some_and(|since| view.now.since(*since) >= patience)
             && (is_reached || !is_served)
             && !asks(view, cluster, seen, &regime.primary, name)
             && account != Some(&cluster.definition.admin_account)

@@ -121,7 +121,7 @@ fn reasons_against(
     match cluster.members.get(&server.name).map(|member| &member.standing) {
         Some(Standing::Member) => {}
         Some(Standing::Former { .. }) => out.push("a former primary not readmitted yet".into()),
-        Some(Standing::Quarantined { errant }) => {
+        Some(Standing::Quarantined { errant, .. }) => {
             out.push(format!("quarantined for {errant}"));
         }
         None => out.push("not a member".into()),

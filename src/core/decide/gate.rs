@@ -154,9 +154,8 @@ pub fn feasible(
     let mut out = Vec::new();
     let mut reached = seen.reached(view.now, FRESH);
     let is_itself = |name: &ServerName| {
-        let known = upkeep::known_uuid(cluster, name);
-        let found = seen.facts(name, view.now, FRESH).map(|facts| facts.uuid.as_str());
-        known.is_none() || known == found
+        let facts = seen.facts(name, view.now, FRESH);
+        facts.is_some_and(|facts| upkeep::is_itself(cluster, name, facts))
     };
     reached.retain(|name| !cluster.is_primary(name) && is_itself(name));
     let received: BTreeMap<ServerName, GtidSet> = reached

@@ -28,25 +28,8 @@ pub struct Hardening {
 
 /// A step that is run because a person asked for it.
 pub fn is_asked_for(goal: &StepKind) -> bool {
-    match goal {
-        StepKind::Harden { .. } => true,
-        StepKind::Arm { by, .. } => *by != Actor::Group,
-        StepKind::StopReceiver
-        | StepKind::Fence { .. }
-        | StepKind::CatchUp { .. }
-        | StepKind::Apply { .. }
-        | StepKind::Detach
-        | StepKind::Follow { .. }
-        | StepKind::OpenForWrites { .. }
-        | StepKind::TakeVip { .. }
-        | StepKind::DropVips { .. }
-        | StepKind::ResumeReceiver
-        | StepKind::Wake
-        | StepKind::MakeReadOnly
-        | StepKind::LockOut { .. }
-        | StepKind::LetIn { .. }
-        | StepKind::Hook { .. } => false,
-    }
+    let StepKind::Arm { by, .. } = goal else { return matches!(goal, StepKind::Harden { .. }) };
+    *by != Actor::Group
 }
 
 /// Every server with what it lacks; empty: there is no such cluster.

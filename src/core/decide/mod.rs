@@ -5,6 +5,7 @@
 
 pub mod ackers;
 pub mod candidate;
+pub mod classify;
 pub mod coverage;
 pub mod forecast;
 pub mod gate;
@@ -12,6 +13,7 @@ pub mod harden;
 pub mod hear;
 pub mod problem;
 pub mod progress;
+pub mod rejoin;
 pub mod requirement;
 pub mod stage;
 pub mod suspect;

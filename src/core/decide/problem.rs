@@ -106,7 +106,7 @@ fn of_server(
     let mut out = Vec::new();
     match cluster.members.get(name).map(|member| &member.standing) {
         Some(Standing::Former { .. }) => out.push(Problem::Former { server: name.clone() }),
-        Some(Standing::Quarantined { errant }) => {
+        Some(Standing::Quarantined { errant, .. }) => {
             out.push(Problem::Errant { server: name.clone(), gtids: errant.to_string() });
         }
         Some(Standing::Member) | None => {}
@@ -126,6 +126,10 @@ fn of_server(
             wanted: wanted.into(),
             found: facts.uuid.clone(),
         });
+    }
+    if let Some(other) = upkeep::namesake(cluster, name, &facts.uuid) {
+        let (server, other, uuid) = (name.clone(), other.clone(), facts.uuid.clone());
+        out.push(Problem::SameServer { server, other, uuid });
     }
     let needs = requirement::of(view, cluster, seen, server).into_iter();
     let certain = needs.filter(|need| need.is_certain);

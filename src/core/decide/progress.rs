@@ -268,7 +268,12 @@ impl Case<'_> {
         let applied = applies.find_map(|step| step.met().filter(|_| step.target == *server));
         match applied.or_else(|| self.attempt.frozen().remove(server)) {
             Some(StepEvidence::Server { executed, .. }) => executed.clone(),
-            Some(StepEvidence::Host { .. } | StepEvidence::Hook { .. }) | None => GtidSet::empty(),
+            Some(
+                StepEvidence::Host { .. }
+                | StepEvidence::Examined { .. }
+                | StepEvidence::Hook { .. },
+            )
+            | None => GtidSet::empty(),
         }
     }
 

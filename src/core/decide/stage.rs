@@ -102,7 +102,9 @@ pub fn received(attempt: &Attempt) -> BTreeMap<ServerName, GtidSet> {
     frozen
         .filter_map(|(name, evidence)| match evidence {
             StepEvidence::Server { received, .. } => Some((name, received.clone())),
-            StepEvidence::Host { .. } | StepEvidence::Hook { .. } => None,
+            StepEvidence::Host { .. }
+            | StepEvidence::Examined { .. }
+            | StepEvidence::Hook { .. } => None,
         })
         .collect()
 }

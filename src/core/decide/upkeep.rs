@@ -2,13 +2,13 @@
 //! addresses. One chore per server at a time, each a step in the record like any other.
 
 use super::{
-    ackers, gate, harden, progress, stage,
+    ackers, classify, gate, harden, progress, rejoin, stage,
     view::{ClusterView, FRESH, Move, View},
 };
 use crate::{
     model::{
-        Applier, ClusterName, GtidSet, Micros, Mode, Mono, Outcome, Receiver, RestartPolicy,
-        ServerFacts, ServerName, StepKind, Term,
+        Applier, ClusterName, Findings, GtidSet, Micros, Mode, Mono, Outcome, Receiver,
+        RestartPolicy, Saved, ServerFacts, ServerName, StepKind, Term,
     },
     state::{ClusterState, Command, Member, Planned, Standing},
     step::goal::is_fatal,
@@ -55,6 +55,14 @@ pub fn discover(
             Some(_) => {}
         }
     }
+    let known = |name| Some((name, &seen.facts(name, view.now, FRESH)?.uuid));
+    let names = cluster.definition.servers.iter().map(|server| &server.name);
+    let known: Vec<_> = names.filter_map(known).collect();
+    for (at, (name, uuid)) in known.iter().enumerate() {
+        if let Some((other, _)) = known[..at].iter().find(|(_, other)| other == uuid) {
+            return Err(format!("{other} and {name} are one and the same server: uuid {uuid}"));
+        }
+    }
     let primary = match &writable[..] {
         [one] => *one,
         [] => return Err("no server takes writes".into()),
@@ -91,10 +99,12 @@ fn adopt(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Option<Move
 
 fn identify(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Option<Move> {
     let unknown = cluster.members.iter().filter(|(_, member)| member.uuid.is_none());
+    // One at a time: of two that are the same server the first is taken for itself.
     let uuids: std::collections::BTreeMap<_, _> = unknown
-        .filter_map(|(name, _)| {
-            Some((name.clone(), seen.facts(name, view.now, FRESH)?.uuid.clone()))
-        })
+        .filter_map(|(name, _)| Some((name, seen.facts(name, view.now, FRESH)?)))
+        .filter(|(name, facts)| is_itself(cluster, name, facts))
+        .map(|(name, facts)| (name.clone(), facts.uuid.clone()))
+        .take(1)
         .collect();
     (!uuids.is_empty()).then(|| propose(Command::Identify { cluster: name(cluster), uuids }))
 }
@@ -146,14 +156,16 @@ fn wanted(
     primary: &ServerName,
     server: &ServerName,
 ) -> Option<Wanted> {
-    let facts = seen.facts(server, view.now, FRESH)?;
+    let Some(facts) = seen.facts(server, view.now, FRESH) else {
+        return start(cluster, server);
+    };
     let looked = seen.observations.get(server)?.at;
     let is_ending = seen.running.keys().any(|step| cluster.step(*step).is_none());
     if is_ending || seen.ended.values().any(|ended| looked < *ended) {
         return None; // a step may have changed what the look saw
     }
     let member = cluster.members.get(server)?;
-    if member.uuid.as_ref().is_some_and(|uuid| *uuid != facts.uuid) {
+    if !is_itself(cluster, server, facts) {
         return None; // another server behind this address: a person must look
     }
     if server == primary {
@@ -177,9 +189,13 @@ fn wanted(
             };
             astray.or_else(goal)
         }
-        // Rebuilt, or its transactions have found their way into the primary.
-        Standing::Quarantined { .. } => former(view, cluster, seen, primary, (server, facts), true)
-            .filter(|wanted| matches!(wanted, Wanted::Step(_))),
+        Standing::Quarantined { errant, findings, saved } => {
+            let may = former(view, cluster, seen, primary, (server, facts), true)?;
+            let copy = saved.as_ref();
+            let rebuild = || rebuild(view, cluster, seen, server);
+            quarantined(cluster, server, (errant, findings.as_ref(), copy), may)
+                .or_else(|| rebuild().map(Wanted::Step))
+        }
         Standing::Former { vips_dropped } => {
             former(view, cluster, seen, primary, (server, facts), *vips_dropped)
         }
@@ -303,9 +319,71 @@ fn former(
     let is_open = cluster.regime().is_some_and(|regime| regime.is_open);
     seen.facts(primary, view.now, FRESH)
         .filter(|facts| facts.is_writable() || is_open && !has_lost(view, cluster, seen, facts))?;
-    match cluster.definition.policy.rejoin {
-        true => follow_or_quarantine(view, cluster, seen, primary, (server, facts)),
-        false => None,
+    let wanted = follow_or_quarantine(view, cluster, seen, primary, (server, facts))?;
+    let is_wanted = cluster.members.get(server).is_some_and(|member| member.rejoin.is_some());
+    match (&wanted, cluster.definition.policy.rejoin || is_wanted) {
+        (Wanted::Quarantine(_), _) | (Wanted::Step(_), true) => Some(wanted),
+        (Wanted::Step(_), false) => None,
+    }
+}
+
+/// An operator has agreed to what is discarded, and it is saved.
+fn rebuild(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    server: &ServerName,
+) -> Option<StepKind> {
+    let wish = cluster.members.get(server)?.rejoin.as_ref()?;
+    if !rejoin::holders(view, cluster, seen, server, &wish.extra).is_empty() {
+        return None;
+    }
+    let donor = rejoin::donor(view, cluster, seen, server)?;
+    Some(StepKind::Rebuild { donor, extra: wish.extra.clone() })
+}
+
+fn is_being_rebuilt(cluster: &ClusterState, server: &ServerName) -> bool {
+    cluster.members.get(server).is_some_and(|member| member.rejoin.is_some())
+}
+
+/// A server that stopped itself to be rebuilt, and that nothing has started again.
+fn start(cluster: &ClusterState, server: &ServerName) -> Option<Wanted> {
+    let defined = cluster.definition.server(server)?;
+    cluster.members.get(server)?.rejoin.as_ref()?;
+    let chore = cluster.chores.get(server)?;
+    let is_down = match &chore.goal {
+        StepKind::Rebuild { .. } => chore.has_failed(),
+        other => *other == StepKind::StartServer,
+    };
+    (is_down && defined.ssh.is_some() && defined.service.is_some())
+        .then_some(Wanted::Step(StepKind::StartServer))
+}
+
+/// A quarantined server: back in if it is clean by now (rebuilt, or its transactions have found
+/// their way into the primary); what it has is judged, then copied to files.
+fn quarantined(
+    cluster: &ClusterState,
+    server: &ServerName,
+    (known, findings, saved): (&GtidSet, Option<&Findings>, Option<&Saved>),
+    may: Wanted,
+) -> Option<Wanted> {
+    let has_ssh = cluster.definition.server(server).is_some_and(|s| s.ssh.is_some());
+    match (may, findings) {
+        // Rebuilt, its donor's source has to be forgotten first.
+        (Wanted::Step(_), Some(_)) if is_being_rebuilt(cluster, server) => None,
+        (Wanted::Step(goal), _) => Some(Wanted::Step(goal)),
+        (Wanted::Quarantine(errant), _) if !errant.is_subset(known) => {
+            Some(Wanted::Quarantine(errant))
+        }
+        (Wanted::Quarantine(_), Some(found)) if saved.is_none() && has_ssh => {
+            let (extra, files) = (known.clone(), found.files.clone());
+            Some(Wanted::Step(StepKind::SaveExtra { extra, files }))
+        }
+        (Wanted::Quarantine(_), Some(_)) => None,
+        (Wanted::Quarantine(_), None) => {
+            let suspicion = classify::by_record(cluster, server, known);
+            Some(Wanted::Step(StepKind::Examine { extra: known.clone(), suspicion }))
+        }
     }
 }
 
@@ -465,6 +543,25 @@ fn name(cluster: &ClusterState) -> ClusterName {
 
 fn propose(command: Command) -> Move {
     Move::Propose { command: Box::new(command) }
+}
+
+/// Whether what was found is the server that was first seen under this name; as long as none was,
+/// whether it is no other member.
+pub fn is_itself(cluster: &ClusterState, server: &ServerName, found: &ServerFacts) -> bool {
+    match known_uuid(cluster, server) {
+        Some(known) => known == found.uuid,
+        None => namesake(cluster, server, &found.uuid).is_none(),
+    }
+}
+
+/// Another member with that identity.
+pub fn namesake<'a>(
+    cluster: &'a ClusterState,
+    server: &ServerName,
+    uuid: &str,
+) -> Option<&'a ServerName> {
+    let mut others = cluster.members.keys().filter(|other| *other != server);
+    others.find(|other| known_uuid(cluster, other) == Some(uuid))
 }
 
 /// The identity that a member was first seen with.

@@ -99,6 +99,12 @@ impl GtidSet {
         out
     }
 
+    /// The transactions that both hold.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        self.minus(&self.minus(other))
+    }
+
     /// Whether each transaction of `self` is in `other`.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.origins.iter().all(|(origin, runs)| {
@@ -287,6 +293,7 @@ mod tests {
             let (pa, pb) = (pairs(&a), pairs(&b));
             prop_assert_eq!(pairs(&a.union(&b)), &pa | &pb);
             prop_assert_eq!(pairs(&a.minus(&b)), &pa - &pb);
+            prop_assert_eq!(pairs(&a.common(&b)), &pa & &pb);
             prop_assert_eq!(a.is_subset(&b), pa.is_subset(&pb));
             prop_assert_eq!(a.count(), pa.len() as u64);
             prop_assert_eq!(a.to_string().parse::<GtidSet>().unwrap(), a);

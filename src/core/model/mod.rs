@@ -2,6 +2,7 @@
 
 pub mod ballot;
 pub mod definition;
+pub mod extra;
 pub mod facts;
 pub mod gtid;
 pub mod hook;
@@ -17,6 +18,9 @@ pub use ballot::{Answer, Ballot, CountedBallot, Evidence, Hearing, Tally};
 pub use definition::{
     ClusterDefinition, DeadAckerPolicy, LastAckerPolicy, Mode, PingType, Policy, PromotionRule,
     RestartPolicy, ServerDefinition, SshTarget, Vip,
+};
+pub use extra::{
+    Discard, Doubt, FileEnd, Findings, LogFile, LogMark, Rejoin, Saved, Suspicion, Trail,
 };
 pub use facts::{
     Applier, Boot, Inbound, LinkOptions, Observation, Observed, Receiver, ReplicaFacts, SemiSync,

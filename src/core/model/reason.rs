@@ -281,6 +281,8 @@ pub enum Problem {
     Errant { server: ServerName, gtids: String },
     /// A server is not the one that was here before.
     WrongIdentity { server: ServerName, wanted: String, found: String },
+    /// Two names of the definition lead to servers of one identity.
+    SameServer { server: ServerName, other: ServerName, uuid: String },
     /// A requirement of the mode is not met.
     Requirement { server: ServerName, what: String },
     /// The writer address is not where it belongs.
@@ -308,6 +310,7 @@ impl Problem {
             Problem::Former { .. } => "problem.former",
             Problem::Errant { .. } => "problem.errant",
             Problem::WrongIdentity { .. } => "problem.wrong_identity",
+            Problem::SameServer { .. } => "problem.same_server",
             Problem::Requirement { .. } => "problem.requirement",
             Problem::VipMisplaced { .. } => "problem.vip_misplaced",
         }
@@ -335,6 +338,7 @@ impl Problem {
             | Problem::Former { .. }
             | Problem::Errant { .. }
             | Problem::Requirement { .. }
+            | Problem::SameServer { .. }
             | Problem::VipMisplaced { .. } => false,
         }
     }
@@ -395,6 +399,9 @@ impl Problem {
                 "the server at {server}'s address is another one: wanted uuid {wanted}, found \
                  {found}"
             ),
+            Problem::SameServer { server, other, uuid } => {
+                format!("{server} and {other} are one and the same server: uuid {uuid}")
+            }
             Problem::Requirement { server, what } => {
                 format!("{server} does not keep what the mode needs: {what}")
             }
@@ -403,12 +410,14 @@ impl Problem {
     }
 }
 
-/// `a, b and c`.
-/// Seconds as people count them.
-fn left(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120.. => format!("{} min", seconds.div_ceil(60)),
+/// A time to wait, in seconds, as people count it: `45 s`, `12 min`, `7 h 12 min`. Never less than
+/// it is.
+pub fn left(seconds: u64) -> String {
+    let minutes = seconds.div_ceil(60);
+    match (seconds, minutes) {
+        (0..120, _) => format!("{seconds} s"),
+        (120.., 0..60) => format!("{minutes} min"),
+        (120.., 60..) => format!("{} h {} min", minutes / 60, minutes % 60),
     }
 }
 
@@ -419,6 +428,7 @@ fn verb<'a>(servers: &[ServerName], of_one: &'a str, of_many: &'a str) -> &'a st
     }
 }
 
+/// `a, b and c`.
 fn names(servers: &[ServerName]) -> String {
     match servers {
         [] => "nobody".into(),

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, Epoch, FailoverId, GtidSet, HookCall, HookEvent, LinkOptions, Micros, Mode,
-    ServerName, Setting, StepId, Tally, Term, Vip,
+    ClusterName, Epoch, FailoverId, Findings, GtidSet, HookCall, HookEvent, LinkOptions, Micros,
+    Mode, ServerName, Setting, StepId, Suspicion, Tally, Term, Vip,
 };
 
 /// A server that may acknowledge writes as primary, and what it takes to revoke that.
@@ -162,6 +162,31 @@ pub enum StepKind {
     Wake,
     /// No application can write here: clients cut, then semi-sync source off, then read-only.
     MakeReadOnly,
+    /// It is known of each transaction that the primary lacks whether it can have been acknowledged,
+    /// from the record and from this server's own logs. Changes nothing.
+    Examine {
+        /// What the primary lacks.
+        extra: GtidSet,
+        /// What the record says of it.
+        suspicion: Suspicion,
+    },
+    /// What it has extra is copied from its binary logs to a directory of its own host, and the copy
+    /// was read back.
+    SaveExtra {
+        /// What the primary lacks.
+        extra: GtidSet,
+        /// Binary log files that hold it, by their full paths.
+        files: Vec<String>,
+    },
+    /// It holds a copy of the donor's data instead of its own, read-only and without a source.
+    Rebuild {
+        /// The primary or a healthy replica.
+        donor: ServerName,
+        /// What must be gone.
+        extra: GtidSet,
+    },
+    /// Its mysqld is started by its service manager.
+    StartServer,
     /// Commits here wait for so many acknowledgements, however long it takes.
     Arm {
         /// How many; zero: none, replication is asynchronous.
@@ -216,6 +241,10 @@ impl StepKind {
             StepKind::ResumeReceiver => "resume_receiver",
             StepKind::Wake => "wake",
             StepKind::MakeReadOnly => "make_read_only",
+            StepKind::Examine { .. } => "examine",
+            StepKind::SaveExtra { .. } => "save_extra",
+            StepKind::Rebuild { .. } => "rebuild",
+            StepKind::StartServer => "start_server",
             StepKind::Arm { .. } => "arm",
             StepKind::LockOut { .. } => "lock_out",
             StepKind::LetIn { .. } => "let_in",
@@ -227,7 +256,11 @@ impl StepKind {
     /// Acts on the host through its turnstile rather than on the MySQL server.
     pub fn is_remote(&self) -> bool {
         match self {
-            StepKind::Fence { .. } | StepKind::TakeVip { .. } | StepKind::DropVips { .. } => true,
+            StepKind::Fence { .. }
+            | StepKind::TakeVip { .. }
+            | StepKind::DropVips { .. }
+            | StepKind::SaveExtra { .. }
+            | StepKind::StartServer => true,
             StepKind::StopReceiver
             | StepKind::CatchUp { .. }
             | StepKind::Apply { .. }
@@ -237,6 +270,8 @@ impl StepKind {
             | StepKind::ResumeReceiver
             | StepKind::Wake
             | StepKind::MakeReadOnly
+            | StepKind::Examine { .. }
+            | StepKind::Rebuild { .. }
             | StepKind::Arm { .. }
             | StepKind::LockOut { .. }
             | StepKind::LetIn { .. }
@@ -267,11 +302,20 @@ pub enum StepEvidence {
         /// `Uptime`, in seconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         uptime_seconds: Option<u64>,
+        /// Acknowledgements that its commits waited for, however long it takes, when this run of
+        /// the step first looked and it took writes; `None`: they did not, or it took none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waited_for: Option<u32>,
     },
     /// The last lines of what the command on the host printed; bounded.
     Host {
         /// The text.
         text: String,
+    },
+    /// The verdict on a server's extra transactions.
+    Examined {
+        /// That verdict.
+        findings: Findings,
     },
     /// A script ended with exit status 0. The last lines of what it printed; bounded.
     Hook {
@@ -474,7 +518,11 @@ impl Stage {
             | StepKind::Arm { .. }
             | StepKind::LockOut { .. }
             | StepKind::LetIn { .. }
-            | StepKind::Harden { .. } => false,
+            | StepKind::Harden { .. }
+            | StepKind::Examine { .. }
+            | StepKind::SaveExtra { .. }
+            | StepKind::Rebuild { .. }
+            | StepKind::StartServer => false,
             StepKind::Hook { call } => match call.event {
                 HookEvent::Opened => is_forward,
                 HookEvent::Published | HookEvent::Finished => {

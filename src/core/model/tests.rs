@@ -56,6 +56,7 @@ fn problems() -> Vec<Problem> {
         Problem::Former { server: server() },
         Problem::Errant { server: server(), gtids: "x:1".into() },
         Problem::WrongIdentity { server: server(), wanted: "a".into(), found: "b".into() },
+        Problem::SameServer { server: server(), other: "db3".into(), uuid: "a".into() },
         Problem::Requirement { server: server(), what: why() },
         Problem::HostUnreachable { server: "db1".into(), why: why() },
         Problem::VipMisplaced { vip: "10.0.0.100".into(), why: why() },
@@ -133,6 +134,12 @@ fn names_are_listed_as_people_list_them() {
 }
 
 #[test]
+fn time_left_is_told_as_people_count_it_and_never_too_short() {
+    let told = [1, 119, 121, 3599, 3600, 25_921].map(crate::model::reason::left);
+    assert_eq!(told, ["1 s", "119 s", "3 min", "1 h 0 min", "1 h 0 min", "7 h 13 min"]);
+}
+
+#[test]
 fn steps_have_codes_of_their_own() {
     let vip = Vip { address: "10.0.0.100".into(), prefix: 24, interface: "eth0".into() };
     let target = GtidSet::empty();
@@ -150,6 +157,10 @@ fn steps_have_codes_of_their_own() {
         StepKind::ResumeReceiver,
         StepKind::Wake,
         StepKind::MakeReadOnly,
+        StepKind::Examine { extra: GtidSet::empty(), suspicion: Suspicion::default() },
+        StepKind::SaveExtra { extra: GtidSet::empty(), files: Vec::new() },
+        StepKind::Rebuild { donor: ServerName::from("db2"), extra: GtidSet::empty() },
+        StepKind::StartServer,
         StepKind::Arm { acks: 1, ackers: BTreeSet::new(), by: Actor::Group },
         StepKind::LockOut { server: "db3".into(), account: "repl".into() },
         StepKind::LetIn { server: "db3".into(), account: "repl".into() },

@@ -16,8 +16,8 @@ use thiserror::Error;
 
 use crate::{
     model::{
-        ClusterName, HookCall, LinkOptions, Micros, Mono, Rejection, ServerDefinition, Setting,
-        StepId, Token, Vip,
+        ClusterName, GtidSet, HookCall, LinkOptions, Micros, Mono, Rejection, ServerDefinition,
+        Setting, StepId, Token, Trail, Vip,
     },
     state::{Command, Reply},
 };
@@ -123,6 +123,18 @@ pub enum SqlAction {
         /// On or off.
         on: bool,
     },
+    /// Let the server replace its own data (`super_read_only` off); `read_only` stays on.
+    AllowRebuild,
+    /// Replace all data by a copy of another server's (clone plugin). The server stops at its end,
+    /// and starts again if something supervises it.
+    Clone {
+        /// Address of the donor.
+        host: String,
+        /// Port of the donor.
+        port: u16,
+        /// Account to log in with there; its password is the manager's own secret.
+        account: String,
+    },
     /// Commit one small transaction of our own.
     WriteMarker {
         /// What it says: the step that wrote it.
@@ -169,6 +181,23 @@ pub enum RemoteCommand {
     DropVip {
         /// The address.
         vip: Vip,
+    },
+    /// Unmask and start a systemd unit, and see it active.
+    StartService {
+        /// The unit.
+        service: String,
+    },
+    /// Copy transactions from binary log files into a directory beside the data, with checksums;
+    /// prints [`crate::model::Saved::WORD`], the checksum and the path.
+    Save {
+        /// mysqld's data directory.
+        data_dir: String,
+        /// Name of the directory; the same for each run of one step.
+        name: String,
+        /// The files, by their full paths.
+        files: Vec<String>,
+        /// The transactions.
+        extra: GtidSet,
     },
 }
 
@@ -243,6 +272,16 @@ pub trait Session: Send {
         &mut self,
         deadline: Mono,
     ) -> impl Future<Output = Result<crate::model::ServerFacts, PortError>> + Send;
+
+    /// Reads the server's own logs, as far back as `wanted` was written and a file further.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    fn trail(
+        &mut self,
+        wanted: &GtidSet,
+        deadline: Mono,
+    ) -> impl Future<Output = Result<Trail, PortError>> + Send;
 
     /// Acts over this connection.
     ///

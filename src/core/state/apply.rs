@@ -8,9 +8,10 @@ use super::{
     Standing,
 };
 use crate::model::{
-    Actor, Attempt, Cause, ClusterDefinition, ClusterName, Election, EntryNine, Epoch, FailoverId,
-    GtidSet, Mark, Micros, Mode, Opening, Outcome, Refusal, Regime, Rejection, ServerName, Stage,
-    StepEvidence, StepId, StepKind, StepOutcome, StepRecord, StepRun, Term,
+    Actor, Attempt, Cause, ClusterDefinition, ClusterName, Discard, Election, EntryNine, Epoch,
+    FailoverId, Findings, GtidSet, Mark, Micros, Mode, Opening, Outcome, Refusal, Regime,
+    Rejection, Rejoin, Saved, ServerName, Stage, StepEvidence, StepId, StepKind, StepOutcome,
+    StepRecord, StepRun, Term,
 };
 
 type Applied = Result<Reply, Rejection>;
@@ -65,6 +66,9 @@ impl GroupState {
             }
             Command::Quarantine { cluster, epoch, server, errant } => {
                 self.cluster_mut(&cluster)?.quarantine(epoch, &server, errant)
+            }
+            Command::Rejoin { cluster, epoch, server, rejoin } => {
+                self.cluster_mut(&cluster)?.rejoin(epoch, &server, rejoin)
             }
             Command::AdvanceTime { from_ms, .. } if from_ms != clock_ms => {
                 let why = format!("measured from group time {from_ms} ms, it is {clock_ms} ms now");
@@ -355,6 +359,10 @@ impl ClusterState {
             | StepKind::ResumeReceiver
             | StepKind::Wake
             | StepKind::MakeReadOnly
+            | StepKind::Examine { .. }
+            | StepKind::SaveExtra { .. }
+            | StepKind::Rebuild { .. }
+            | StepKind::StartServer
             | StepKind::Harden { .. }
             | StepKind::Hook { .. } => {}
         }
@@ -396,6 +404,10 @@ impl ClusterState {
             | StepKind::ResumeReceiver
             | StepKind::Wake
             | StepKind::MakeReadOnly
+            | StepKind::Examine { .. }
+            | StepKind::SaveExtra { .. }
+            | StepKind::Rebuild { .. }
+            | StepKind::StartServer
             | StepKind::Harden { .. }
             | StepKind::Hook { .. } => {}
         }
@@ -422,8 +434,14 @@ impl ClusterState {
         let is_met = outcome.evidence().is_some();
         let received = match outcome.evidence() {
             Some(StepEvidence::Server { received, .. }) => received.clone(),
-            Some(StepEvidence::Host { .. } | StepEvidence::Hook { .. }) | None => GtidSet::empty(),
+            Some(
+                StepEvidence::Host { .. }
+                | StepEvidence::Examined { .. }
+                | StepEvidence::Hook { .. },
+            )
+            | None => GtidSet::empty(),
         };
+        let evidence = outcome.evidence().cloned();
         run.outcome = Some(outcome);
         run.took_us = took_us;
         run.ended_at_us = at_us;
@@ -436,7 +454,7 @@ impl ClusterState {
             self.chores.remove(&target);
             self.settle_after(&target, &goal, &received);
             if let Some(member) = self.members.get_mut(&target) {
-                member.chore_done(&goal);
+                member.chore_done(&goal, evidence.as_ref());
             }
         }
         Ok(Reply::Ok)
@@ -648,13 +666,48 @@ impl ClusterState {
         self.same_epoch(epoch)?;
         self.no_attempt("a quarantine")?;
         match self.members.get_mut(server) {
-            Some(member) => member.standing = Standing::Quarantined { errant },
+            Some(member) => {
+                member.standing = Standing::Quarantined { errant, findings: None, saved: None };
+                member.rejoin = None;
+            }
+
             None => {
                 let why = format!("server {server} is not defined");
                 return Err(Rejection::NotNow { why });
             }
         }
         self.chores.remove(server);
+        Ok(Reply::Ok)
+    }
+
+    /// What is discarded must be what the operator saw, judged and on record as saved.
+    fn rejoin(&mut self, epoch: Epoch, server: &ServerName, rejoin: Rejoin) -> Applied {
+        self.same_epoch(epoch)?;
+        self.no_attempt("a rejoin")?;
+        let refused = |why: String| Err(Rejection::NotNow { why });
+        let Some(member) = self.members.get_mut(server) else {
+            return refused(format!("server {server} is not defined"));
+        };
+        match &member.standing {
+            Standing::Member => return refused(format!("server {server} is a member already")),
+            Standing::Former { .. } if !rejoin.extra.is_empty() => {
+                return refused(format!("{server} is not known to have anything to discard"));
+            }
+            Standing::Former { .. } => {}
+            Standing::Quarantined { errant, findings, saved } => {
+                let proved = findings.as_ref().is_some_and(Findings::is_all_proved);
+                let may = match rejoin.discard {
+                    Discard::Nothing => false,
+                    Discard::Proved => proved,
+                    Discard::All => true,
+                };
+                if !may || *errant != rejoin.extra || saved.is_none() {
+                    let why = format!("what {server} has extra is another than was agreed to");
+                    return refused(why);
+                }
+            }
+        }
+        member.rejoin = Some(rejoin);
         Ok(Reply::Ok)
     }
 
@@ -720,9 +773,22 @@ impl Attempt {
 
 impl Member {
     /// What a completed chore changes about a server.
-    fn chore_done(&mut self, goal: &StepKind) {
+    fn chore_done(&mut self, goal: &StepKind, evidence: Option<&StepEvidence>) {
         match goal {
-            StepKind::Follow { .. } => self.standing = Standing::Member,
+            StepKind::Follow { .. } => {
+                (self.standing, self.cut) = (Standing::Member, None);
+                self.rejoined = self.rejoin.take().or(self.rejoined.take());
+            }
+            StepKind::Rebuild { .. } => self.standing = Standing::Former { vips_dropped: true },
+            StepKind::MakeReadOnly => {
+                if let Some(StepEvidence::Server { waited_for, .. }) = evidence {
+                    let waited_for = waited_for.unwrap_or(0);
+                    self.cut = Some(self.cut.map_or(waited_for, |least| least.min(waited_for)));
+                }
+            }
+            StepKind::Examine { extra, .. } | StepKind::SaveExtra { extra, .. } => {
+                self.looked_into(extra, evidence);
+            }
             StepKind::DropVips { .. } => {
                 if let Standing::Former { vips_dropped } = &mut self.standing {
                     *vips_dropped = true;
@@ -737,12 +803,22 @@ impl Member {
             | StepKind::TakeVip { .. }
             | StepKind::ResumeReceiver
             | StepKind::Wake
-            | StepKind::MakeReadOnly
+            | StepKind::StartServer
             | StepKind::Arm { .. }
             | StepKind::LockOut { .. }
             | StepKind::LetIn { .. }
             | StepKind::Harden { .. }
             | StepKind::Hook { .. } => {}
+        }
+    }
+
+    /// The verdict on what it has extra, or where that was copied to; unless it has changed since.
+    fn looked_into(&mut self, extra: &GtidSet, evidence: Option<&StepEvidence>) {
+        let Standing::Quarantined { errant, findings, saved } = &mut self.standing else { return };
+        match evidence.filter(|_| errant == extra) {
+            Some(StepEvidence::Examined { findings: found }) => *findings = Some(found.clone()),
+            Some(StepEvidence::Host { text }) => *saved = Saved::of(text),
+            Some(StepEvidence::Server { .. } | StepEvidence::Hook { .. }) | None => {}
         }
     }
 }

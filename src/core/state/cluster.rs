@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Actor, Attempt, ClusterDefinition, Epoch, GtidSet, Regime, ServerName, StepId, StepRecord, Vip,
+    Actor, Attempt, ClusterDefinition, Epoch, Findings, GtidSet, Regime, Rejoin, Saved, ServerName,
+    StepId, StepRecord, Vip,
 };
 
 /// Where a server stands in its cluster.
@@ -23,6 +24,12 @@ pub enum Standing {
     Quarantined {
         /// Those transactions.
         errant: GtidSet,
+        /// Whether they can have been acknowledged; `None`: not examined yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        findings: Option<Findings>,
+        /// Where they were copied to; `None`: not yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        saved: Option<Saved>,
     },
 }
 
@@ -33,6 +40,17 @@ pub struct Member {
     pub uuid: Option<String>,
     /// Where it stands.
     pub standing: Standing,
+    /// Acknowledgements that its commits waited for when it was found to take writes beside the
+    /// primary and was made read-only: the least of all such times since it was a member; `None`:
+    /// there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<u32>,
+    /// An operator wants it back, and it is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejoin: Option<Rejoin>,
+    /// How an operator had it back last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejoined: Option<Rejoin>,
 }
 
 /// Automatic failover is switched off by a person.
@@ -160,6 +178,6 @@ impl ClusterState {
 impl Member {
     /// A server that was never seen.
     pub fn unseen() -> Self {
-        Self { uuid: None, standing: Standing::Member }
+        Self { uuid: None, standing: Standing::Member, cut: None, rejoin: None, rejoined: None }
     }
 }

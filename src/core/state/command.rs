@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Actor, ClusterDefinition, ClusterName, Election, Epoch, FailoverId, GtidSet, Micros, Opening,
-    Outcome, Rejection, ServerName, StepId, StepKind, StepOutcome, Term,
+    Outcome, Rejection, Rejoin, ServerName, StepId, StepKind, StepOutcome, Term,
 };
 
 /// A step to be added to the record; the state numbers it.
@@ -185,6 +185,17 @@ pub enum Command {
         /// The transactions.
         errant: GtidSet,
     },
+    /// An operator wants a server back that is no member now.
+    Rejoin {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The epoch that the decision was made in.
+        epoch: Epoch,
+        /// The server.
+        server: ServerName,
+        /// Who, and what is discarded.
+        rejoin: Rejoin,
+    },
     /// Time has passed, by the leader's monotonic clock.
     AdvanceTime {
         /// Group time from which it was measured: what waited in a log does not count twice.
@@ -239,6 +250,7 @@ impl Command {
             Command::CloseAttempt { .. } => "close_attempt",
             Command::PlanChore { .. } => "plan_chore",
             Command::Quarantine { .. } => "quarantine",
+            Command::Rejoin { .. } => "rejoin",
             Command::AdvanceTime { .. } => "advance_time",
         }
     }

@@ -644,6 +644,7 @@ fn receiver_that_was_found_stopped_need_not_be_resumed() {
         received: run(1, 9),
         read_only: true,
         uptime_seconds: None,
+        waited_for: None,
     };
     for step in group.steps("stop_receiver") {
         group.begin(step);
@@ -695,7 +696,7 @@ fn promotion_leaves_one_regime_and_the_others_wait_for_readmission() {
 #[test]
 fn quarantined_server_left_behind_stays_quarantined() {
     let mut group = Group::repointing();
-    let standing = Standing::Quarantined { errant: run(3, 1) };
+    let standing = Standing::Quarantined { errant: run(3, 1), findings: None, saved: None };
     if let Some(member) = group.cluster_mut().members.get_mut(&name(3)) {
         member.standing = standing.clone();
     }
@@ -810,7 +811,7 @@ fn quarantine_takes_the_chore_away_and_keeps_the_reason() {
     let mut group = Group::adopted();
     group.apply(chore(0, 3, StepKind::MakeReadOnly));
     assert_eq!(group.apply(quarantine(0, 3)), Reply::Ok);
-    let standing = Standing::Quarantined { errant: run(3, 1) };
+    let standing = Standing::Quarantined { errant: run(3, 1), findings: None, saved: None };
     assert_eq!(group.cluster().members[&name(3)].standing, standing);
     assert!(group.cluster().chores.is_empty());
 }

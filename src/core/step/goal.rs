@@ -45,6 +45,10 @@ pub fn witnesses(goal: &StepKind) -> Vec<ServerName> {
         | StepKind::ResumeReceiver
         | StepKind::Wake
         | StepKind::MakeReadOnly
+        | StepKind::Examine { .. }
+        | StepKind::SaveExtra { .. }
+        | StepKind::Rebuild { .. }
+        | StepKind::StartServer
         | StepKind::LockOut { .. }
         | StepKind::LetIn { .. }
         | StepKind::Harden { .. }
@@ -79,9 +83,15 @@ pub fn next(
         StepKind::LockOut { account, .. } => lock_out(order, facts, account, acts),
         StepKind::LetIn { account, .. } => let_in(facts, account),
         StepKind::Harden { settings, .. } => harden(facts, settings),
-        StepKind::Fence { .. } | StepKind::TakeVip { .. } | StepKind::DropVips { .. } => {
+        StepKind::Fence { .. }
+        | StepKind::TakeVip { .. }
+        | StepKind::DropVips { .. }
+        | StepKind::SaveExtra { .. }
+        | StepKind::StartServer => {
             Next::Impossible("it acts on the host, not on the server".into())
         }
+        StepKind::Examine { .. } => Next::Impossible("it only looks".into()),
+        StepKind::Rebuild { donor, extra } => rebuild(order, facts, donor, extra),
         StepKind::Hook { .. } => Next::Impossible("it is a script's, not the server's".into()),
     }
 }
@@ -136,6 +146,44 @@ fn aim(
         Applier::On => Next::Act(SqlAction::StopReplica),
         Applier::Off | Applier::Broken { .. } => change(None),
     })
+}
+
+/// Clients are cut and `read_only` stays on all the time. The server's own stop ends the run that
+/// cloned; the next run finds the copy, which brings its donor's source along.
+fn rebuild(order: &StepOrder, facts: &ServerFacts, donor: &ServerName, extra: &GtidSet) -> Next {
+    if facts.executed.common(extra).is_empty() {
+        return match (facts.super_read_only, facts.offline, &facts.replica) {
+            (false, _, _) => Next::Act(SqlAction::SetReadOnly),
+            (true, true, _) => Next::Act(SqlAction::SetOffline { on: false }),
+            (true, false, Some(replica)) if is_stopped(replica) => {
+                Next::Act(SqlAction::ForgetSource)
+            }
+            (true, false, Some(_)) => Next::Act(SqlAction::StopReplica),
+            (true, false, None) => Next::Met,
+        };
+    }
+    let Some(place) = order.others.get(donor) else {
+        return Next::Impossible(format!("server {donor} is not defined"));
+    };
+    if !facts.read_only {
+        return Next::Impossible("it takes writes".into());
+    }
+    if facts.replica_is_running() {
+        return Next::Act(SqlAction::StopReplica);
+    }
+    match (facts.offline, facts.super_read_only) {
+        (false, _) => Next::Act(SqlAction::SetOffline { on: true }),
+        (true, true) => Next::Act(SqlAction::AllowRebuild),
+        (true, false) => Next::Act(SqlAction::Clone {
+            host: place.server.host.clone(),
+            port: place.server.port,
+            account: place.admin_account.clone(),
+        }),
+    }
+}
+
+fn is_stopped(replica: &ReplicaFacts) -> bool {
+    replica.receiver == Receiver::Off && replica.applier != Applier::On
 }
 
 /// Waiting for the applier, or starting it.

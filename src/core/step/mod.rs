@@ -4,6 +4,7 @@
 //! and the acts go over that same connection. So once a newer leader holds the lock, nothing that
 //! an older one still has in hand can reach the server.
 
+mod examine;
 pub mod goal;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use crate::{
     model::{HookCall, Micros, Mono, ServerFacts, ServerName, StepEvidence, StepKind, StepOutcome},
     ports::{
         Certainty, Clock, Consensus, HookOrder, Hooks, Mysql, PortError, Ports, ProposeError,
-        Remote, RemoteCommand, Session,
+        Remote, RemoteCommand, Session, SqlAction,
     },
     state::Command,
 };
@@ -41,6 +42,12 @@ const ACTS: usize = 20;
 
 /// Longest wait for a host that is to let go of an address.
 const RELEASE: Micros = Micros(1_000_000);
+
+/// Longest time for a copy of a whole server. Whoever leads next ends it and begins again.
+const CLONE: Micros = Micros(86_400_000_000);
+
+/// Longest time for copying what a server has extra: its files may hold gigabytes.
+const SAVE: Micros = Micros(600_000_000);
 
 /// What became of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +75,13 @@ pub async fn run<P: Ports>(ports: &P, order: &StepOrder) -> End {
         return End::NotBegun(error);
     }
     let outcome = match session {
-        Ok(session) => pursue(ports, order, session).await,
+        Ok(session) => {
+            if let StepKind::Examine { extra, suspicion } = &order.record.goal {
+                examine::run(ports, order, session, (extra, suspicion)).await
+            } else {
+                pursue(ports, order, session).await
+            }
+        }
         Err(error) => StepOutcome::Failed { why: error.to_string() },
     };
     end(ports, order, began, outcome).await
@@ -103,6 +116,7 @@ async fn pursue<P: Ports>(
     mut session: <P::Mysql as Mysql>::Session,
 ) -> StepOutcome {
     let mut acts = 0;
+    let mut waited_for = None;
     let mut waits_since = ports.clock().now();
     let mut progress = None;
     let mut deadline = ports.clock().now().plus(order.deadline);
@@ -113,11 +127,11 @@ async fn pursue<P: Ports>(
             Ok(facts) => facts,
             Err(error) => return broken(acts, &error),
         };
-        // A changed address, a name that resolves elsewhere: nothing is done to another server.
-        if let Some(wanted) = order.uuid.as_ref().filter(|uuid| **uuid != facts.uuid) {
-            let (name, found) = (&order.place.server.name, &facts.uuid);
-            let why = format!("wanted {name} with uuid {wanted} at its address, found {found}");
+        if let Some(why) = wrong_identity(order, &facts) {
             return StepOutcome::Failed { why };
+        }
+        if progress.is_none() {
+            waited_for = acks_waited_for(&facts);
         }
         let amount = facts.executed.count() + facts.received().count();
         if progress.is_some_and(|before| amount > before) {
@@ -127,10 +141,12 @@ async fn pursue<P: Ports>(
         progress = Some(amount);
         let seen = witnesses(ports, order, deadline).await;
         match goal::next(order, &facts, &seen, acts) {
-            Next::Met => return met(acts, facts),
+            Next::Met => return met(acts, facts, waited_for),
             Next::Impossible(why) => return StepOutcome::Failed { why },
             Next::Act(action) if acts < ACTS => {
-                if let Err(error) = session.act(&action, deadline).await {
+                let is_long = matches!(action, SqlAction::Clone { .. });
+                let limit = if is_long { ports.clock().now().plus(CLONE) } else { deadline };
+                if let Err(error) = session.act(&action, limit).await {
                     return broken_act(&action, &error);
                 }
                 acts += 1;
@@ -170,12 +186,26 @@ async fn witnesses<P: Ports>(
     seen
 }
 
-fn met(acts: usize, facts: ServerFacts) -> StepOutcome {
+/// A changed address, a name that resolves elsewhere: nothing is done to another server.
+fn wrong_identity(order: &StepOrder, facts: &ServerFacts) -> Option<String> {
+    let wanted = order.uuid.as_ref().filter(|uuid| **uuid != facts.uuid)?;
+    let (name, found) = (&order.place.server.name, &facts.uuid);
+    Some(format!("wanted {name} with uuid {wanted} at its address, found {found}"))
+}
+
+/// Acknowledgements that a server's commits wait for, if it takes writes at all.
+fn acks_waited_for(facts: &ServerFacts) -> Option<u32> {
+    let semi_sync = facts.semi_sync.as_ref().filter(|_| facts.is_writable())?;
+    semi_sync.is_armed(1).then_some(semi_sync.acks)
+}
+
+fn met(acts: usize, facts: ServerFacts, waited_for: Option<u32>) -> StepOutcome {
     let evidence = StepEvidence::Server {
         received: facts.received(),
         executed: facts.executed,
         read_only: facts.read_only,
         uptime_seconds: Some(facts.uptime_seconds),
+        waited_for,
     };
     match acts {
         0 => StepOutcome::FoundDone { evidence },
@@ -191,7 +221,7 @@ fn broken(acts: usize, error: &PortError) -> StepOutcome {
     }
 }
 
-fn broken_act(action: &crate::ports::SqlAction, error: &PortError) -> StepOutcome {
+fn broken_act(action: &SqlAction, error: &PortError) -> StepOutcome {
     let why = format!("{action:?}: {error}");
     match error.certainty {
         Certainty::NotDone | Certainty::Done => StepOutcome::Failed { why },
@@ -204,7 +234,11 @@ async fn run_remote<P: Ports>(ports: &P, order: &StepOrder, began: Mono) -> End 
         return End::NotBegun(error);
     }
     let mut text = release(ports, order).await;
-    let deadline = ports.clock().now().plus(order.deadline);
+    let limit = match matches!(order.record.goal, StepKind::SaveExtra { .. }) {
+        true => SAVE,
+        false => order.deadline,
+    };
+    let deadline = ports.clock().now().plus(limit);
     let mut outcome = None;
     let took = ports.clock().now().since(began);
     if took > COMMIT {
@@ -286,6 +320,16 @@ fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {
         StepKind::DropVips { vips } => {
             vips.iter().map(|vip| RemoteCommand::DropVip { vip: vip.clone() }).collect()
         }
+        StepKind::StartServer => {
+            let service = order.place.server.service.iter().cloned();
+            service.map(|service| RemoteCommand::StartService { service }).collect()
+        }
+        StepKind::SaveExtra { extra, files } => vec![RemoteCommand::Save {
+            data_dir: order.place.server.data_dir.clone(),
+            name: order.record.id.to_string(),
+            files: files.clone(),
+            extra: extra.clone(),
+        }],
         StepKind::StopReceiver
         | StepKind::CatchUp { .. }
         | StepKind::Apply { .. }
@@ -295,6 +339,8 @@ fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {
         | StepKind::ResumeReceiver
         | StepKind::Wake
         | StepKind::MakeReadOnly
+        | StepKind::Examine { .. }
+        | StepKind::Rebuild { .. }
         | StepKind::Arm { .. }
         | StepKind::LockOut { .. }
         | StepKind::LetIn { .. }

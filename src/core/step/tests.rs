@@ -457,3 +457,31 @@ fn received_set_is_what_was_executed_and_what_is_in_the_relay_log() {
     assert_eq!(facts.received(), run(1, 12));
     assert_eq!(GtidSet::empty().union(&alone().received()), run(1, 9));
 }
+
+#[test]
+fn rebuild_cuts_clients_then_copies_then_forgets_what_the_copy_follows() {
+    let goal = || StepKind::Rebuild { donor: name(3), extra: run(2, 2) };
+    let with = |change: fn(&mut ServerFacts)| {
+        let mut facts = alone();
+        facts.executed = run(1, 9).union(&run(2, 2));
+        change(&mut facts);
+        act(2, goal(), &facts)
+    };
+    assert_eq!(with(|f| f.read_only = false), impossible("it takes writes"));
+    let offline = |on| Next::Act(SqlAction::SetOffline { on });
+    assert_eq!(with(|_| {}), offline(true));
+    assert_eq!(with(|f| f.offline = true), Next::Act(SqlAction::AllowRebuild));
+    let (host, account) = ("10.0.0.3".into(), "conclave".into());
+    let copy = SqlAction::Clone { host, port: 3306, account };
+    assert_eq!(with(|f| (f.offline, f.super_read_only) = (true, false)), Next::Act(copy));
+    // Stopped half-way by a new leader after the copy, or just booted with it.
+    let rebuilt = |change: fn(&mut ServerFacts)| {
+        let mut facts = replica(off);
+        change(&mut facts);
+        act(2, goal(), &facts)
+    };
+    assert_eq!(rebuilt(|f| f.super_read_only = false), Next::Act(SqlAction::SetReadOnly));
+    assert_eq!(rebuilt(|f| f.offline = true), offline(false));
+    assert_eq!(rebuilt(|_| {}), Next::Act(SqlAction::ForgetSource));
+    assert_eq!(act(2, goal(), &alone()), Next::Met);
+}

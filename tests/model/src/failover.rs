@@ -443,7 +443,9 @@ impl State {
             | SqlAction::WriteMarker { .. }
             | SqlAction::LockAccount { .. }
             | SqlAction::UnlockAccount { .. }
-            | SqlAction::Persist { .. } => {}
+            | SqlAction::Persist { .. }
+            | SqlAction::AllowRebuild
+            | SqlAction::Clone { .. } => {}
         }
         // A donor, or the new primary, hands over what it has at once.
         let theirs = self.servers[ix].source.filter(|source| *source > 0);
@@ -461,6 +463,7 @@ impl State {
             executed: facts.executed,
             read_only: facts.read_only,
             uptime_seconds: None,
+            waited_for: None,
         }
     }
 

@@ -69,9 +69,8 @@ impl World {
             });
             if is_astray && matches!(standing, Some(Standing::Quarantined { .. })) {
                 self.note(|world| format!("FAULT {} is made anew", world.names[ix]));
-                let copy = self.servers[primary].copy();
-                self.servers[ix].crash();
-                self.servers[ix].put_in(copy);
+                let (executed, binlog, _) = self.servers[primary].copy();
+                self.servers[ix].replace_data(executed, binlog, None);
                 self.start_server(ix);
             }
         }

@@ -469,6 +469,7 @@ fn told(command: &Command) -> String {
             format!(" {} on {}", planned.goal.code(), planned.target)
         }
         Command::Quarantine { server, errant, .. } => format!(" {server} {errant}"),
+        Command::Rejoin { server, rejoin, .. } => format!(" {server} {:?}", rejoin.discard),
         Command::Pause { .. }
         | Command::Resume { .. }
         | Command::ApplyDefinition { .. }

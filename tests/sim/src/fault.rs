@@ -2,8 +2,8 @@
 
 use conclave_core::{
     decide::Wish,
-    model::{Actor, Mode},
-    state::Command,
+    model::{Actor, Discard, Mode, Rejoin},
+    state::{Command, Standing},
 };
 
 use crate::{
@@ -67,13 +67,15 @@ pub enum Fault {
     ErrantWrite,
     /// An administrator stops a replica's threads for a while.
     StopReplica,
+    /// An operator wants a server back that was quarantined, whatever becomes of what it has extra.
+    Rejoin,
     /// Hosts and managers fall into two parts that do not reach each other; clients reach both.
     Split,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Fault; 26] = [
+    pub const ALL: [Fault; 27] = [
         Fault::KillPrimary,
         Fault::KillServer,
         Fault::HangServer,
@@ -99,6 +101,7 @@ impl Fault {
         Fault::SwapServer,
         Fault::ErrantWrite,
         Fault::StopReplica,
+        Fault::Rejoin,
         Fault::Split,
     ];
 
@@ -130,6 +133,7 @@ impl Fault {
             Fault::SwapServer => "swap_server",
             Fault::ErrantWrite => "errant_write",
             Fault::StopReplica => "stop_replica",
+            Fault::Rejoin => "rejoin",
             Fault::Split => "split",
         }
     }
@@ -215,6 +219,7 @@ impl World {
             Fault::SwapServer => self.swap_server(server),
             Fault::ErrantWrite => self.errant_write(server),
             Fault::StopReplica => self.stop_replica(server),
+            Fault::Rejoin => self.rejoin_something(),
             Fault::Split => self.split(),
         }
     }
@@ -263,6 +268,23 @@ impl World {
             let (definition, actor) = (Box::new(definition), operator());
             self.operate(Command::ApplyDefinition { definition, replaces: None, actor });
         }
+    }
+
+    /// Right or wrong, and at any moment: the group has to refuse what must not be.
+    fn rejoin_something(&mut self) {
+        let Some(state) = self.state() else { return };
+        let members = state.members.into_iter();
+        let apart = members.filter_map(|(server, member)| match member.standing {
+            Standing::Quarantined { errant, .. } => Some((server, errant)),
+            Standing::Member | Standing::Former { .. } => None,
+        });
+        let apart: Vec<_> = apart.collect();
+        let Some((server, extra)) = self.rng.pick(&apart).cloned() else { return };
+        let discard = [Discard::Nothing, Discard::Proved, Discard::All];
+        let discard = *self.rng.pick(&discard).unwrap_or(&Discard::All);
+        let (cluster, epoch, actor) = (self.cluster.clone(), state.epoch, operator());
+        let rejoin = Rejoin { actor, discard, extra };
+        self.operate(Command::Rejoin { cluster, epoch, server, rejoin });
     }
 
     /// Automatic failover again, said until it is heard.

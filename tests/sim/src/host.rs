@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use conclave_core::{
-    model::Token,
+    model::{Saved, Token},
     ports::{PortError, RemoteCommand, Trouble},
 };
 
@@ -141,6 +141,13 @@ impl World {
                 self.hosts[at].vips.insert(vip.address.clone());
                 self.network.announced = Some(at);
                 format!("holds and announced {}", vip.address)
+            }
+            RemoteCommand::StartService { service } => {
+                self.unmask(at);
+                format!("{service} is active")
+            }
+            RemoteCommand::Save { name, .. } => {
+                format!("{} {} /data.extra/{name}", Saved::WORD, "00".repeat(32))
             }
             RemoteCommand::DropVip { vip } => {
                 self.drop_vip(at, &vip.address);

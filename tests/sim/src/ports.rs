@@ -1,7 +1,7 @@
 //! The core's ports, plugged into the simulated world.
 
 use conclave_core::{
-    model::{ClusterName, Micros as Span, Mono, ServerFacts, StepId, Token},
+    model::{ClusterName, GtidSet, Micros as Span, Mono, ServerFacts, StepId, Token, Trail},
     ports::{
         Clock, Consensus, HookOrder, Hooks, Mysql, Place, PortError, Ports, ProposeError, Remote,
         RemoteCommand, Session, SqlAction, Trouble,
@@ -143,6 +143,11 @@ impl Session for SimSession {
         }
         let until = self.ports.until(deadline);
         self.ports.ctx.look_over(self.ports.manager, self.handle, until).await
+    }
+
+    async fn trail(&mut self, _: &GtidSet, deadline: Mono) -> Result<Trail, PortError> {
+        let until = self.ports.until(deadline);
+        self.ports.ctx.trail_over(self.ports.manager, self.handle, until).await
     }
 
     async fn act(&mut self, action: &SqlAction, deadline: Mono) -> Result<(), PortError> {

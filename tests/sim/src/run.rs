@@ -278,9 +278,17 @@ impl World {
             return Some(format!("{name} takes writes"));
         }
         let standing = &state.members.get(name)?.standing;
-        if let Standing::Quarantined { .. } = standing {
+        if let Standing::Quarantined { findings, saved, .. } = standing {
             let extra = server.received().minus(&source.executed());
-            return extra.is_empty().then(|| format!("{name} is quarantined without a reason"));
+            let is_applied = extra.is_subset(&server.executed());
+            return match findings {
+                _ if extra.is_empty() => Some(format!("{name} is quarantined without a reason")),
+                None if is_applied => Some(format!("{name} was not examined")),
+                Some(_) if saved.is_none() && self.hosts[ix].has_ssh => {
+                    Some(format!("what {name} has extra was not saved"))
+                }
+                None | Some(_) => None,
+            };
         }
         if *standing != Standing::Member {
             return Some(format!("{name} was not readmitted"));
@@ -322,6 +330,12 @@ impl World {
             self.note(|world| format!("FAULT {} is started again", world.names[ix]));
             self.servers[ix].start(now);
         }
+    }
+
+    /// An orderly shutdown of mysqld: whoever waits for acknowledgements is answered OK.
+    pub fn shut_down_server(&mut self, ix: Ix) {
+        self.note(|world| format!("FAULT {} is shut down in order", world.names[ix]));
+        self.servers[ix].shut_down();
     }
 
     /// SIGSTOP of mysqld.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use conclave_core::model::{
-    Applier, Boot, GtidSet, Inbound, LinkOptions, Receiver, ReplicaFacts, SemiSync, ServerFacts,
-    Token,
+    Applier, Boot, FileEnd, GtidSet, Inbound, LinkOptions, LogFile, LogMark, Receiver,
+    ReplicaFacts, SemiSync, ServerFacts, Token, Trail,
 };
 
 use crate::{
@@ -192,6 +192,8 @@ pub struct Server {
     pub boots_read_only: bool,
     /// `relay_log_recovery`: a restart throws away what was received and not applied.
     pub relay_log_recovery: bool,
+    /// Where in the binary log each run of mysqld ended, and whether it was shut down in order.
+    pub ends: Vec<(usize, bool)>,
     /// A person has changed its semi-sync settings, or started its threads, by hand.
     pub is_loose: bool,
     /// Next number of its own.
@@ -228,6 +230,7 @@ impl Server {
             apply_us: 300,
             boots_read_only: true,
             relay_log_recovery: false,
+            ends: Vec::new(),
             is_loose: false,
             next: 1,
             uuids,
@@ -404,6 +407,9 @@ impl Server {
 
     /// kill -9.
     pub fn crash(&mut self) {
+        if self.is_running {
+            self.ends.push((self.binlog.len(), false));
+        }
         self.cut_clients();
         self.is_running = false;
         self.is_hung = false;
@@ -423,12 +429,17 @@ impl Server {
     pub fn shut_down(&mut self) {
         self.set_semi_source(false, 0);
         self.crash();
+        if let Some((_, is_in_order)) = self.ends.last_mut() {
+            *is_in_order = true;
+        }
     }
 
     /// While it does not run its disk is put back to an older copy: the last transactions are gone.
     pub fn put_back(&mut self, by: usize) {
         self.waits.clear();
         self.binlog.truncate(self.binlog.len().saturating_sub(by));
+        let len = self.binlog.len();
+        self.ends.iter_mut().for_each(|(at, _)| *at = len.min(*at));
         self.executed = Gtids::default();
         self.next = 1;
         for trx in self.binlog.clone() {
@@ -439,18 +450,22 @@ impl Server {
         }
     }
 
-    /// What it has committed, as a backup holds it.
-    pub fn copy(&self) -> Vec<Trx> {
-        self.binlog[..self.binlog.len() - self.waits.len()].to_vec()
+    /// What a clone of it has: committed data, and where it replicates from.
+    pub fn copy(&self) -> (Gtids, Vec<Trx>, Option<Link>) {
+        let committed = self.binlog.iter().filter(|trx| self.executed.has(**trx));
+        let link = self.link.as_ref();
+        let link = link.map(|link| Link::new(link.source.clone(), link.options.clone()));
+        (self.executed.clone(), committed.copied().collect(), link)
     }
 
-    /// While it does not run its data is replaced by a copy of another server's.
-    pub fn put_in(&mut self, copy: Vec<Trx>) {
+    /// The end of a clone: other data, the same identity, and mysqld is gone.
+    pub fn replace_data(&mut self, executed: Gtids, binlog: Vec<Trx>, link: Option<Link>) {
+        self.crash();
         self.waits.clear();
-        self.link = None;
-        self.executed = Gtids::default();
-        copy.iter().for_each(|trx| self.executed.add(*trx));
-        self.binlog = copy;
+        (self.executed, self.binlog, self.link) = (executed, binlog, link);
+        let own = self.binlog.iter().filter(|trx| trx.origin == self.ix);
+        self.next = own.map(|trx| trx.number + 1).max().unwrap_or(1);
+        self.ends = vec![(self.binlog.len(), true)];
     }
 
     /// Starts mysqld: recovery commits what is in the binary log [kill -9, restart]; the
@@ -517,6 +532,34 @@ impl Server {
                 waiting: self.waits.len() as u32,
             }),
         }
+    }
+
+    /// What its own logs tell: one binary log file for each run of mysqld, an error log that goes
+    /// back to the first.
+    pub fn trail(&self) -> Trail {
+        let mut out = Trail { files: Vec::new(), marks: Some(Vec::new()) };
+        let mut previous = Gtids::default();
+        let mut from = 0;
+        let runs = self.ends.iter().map(|(at, is_in_order)| (*at, Some(*is_in_order)));
+        for (number, (to, end)) in runs.chain([(self.binlog.len(), None)]).enumerate() {
+            out.files.push(LogFile {
+                path: format!("/data/binlog.{number:06}"),
+                previous: previous.set(&self.uuids),
+                end: match end {
+                    None => FileEnd::Current,
+                    Some(true) => FileEnd::Stopped,
+                    Some(false) => FileEnd::Torn,
+                },
+            });
+            let marks = out.marks.iter_mut();
+            marks.for_each(|marks| {
+                marks.extend([LogMark::Starting, LogMark::Ready]);
+                marks.extend((end == Some(true)).then_some(LogMark::ShutdownAsked));
+            });
+            self.binlog[from..to].iter().for_each(|trx| previous.add(*trx));
+            from = to;
+        }
+        out
     }
 
     /// `Rpl_semi_sync_replica_status`: its receiver is connected and acknowledges.

@@ -4,7 +4,7 @@
 //! sender is stopped or dead by then. What protects a server from it is that its session is ended.
 
 use conclave_core::{
-    model::{LinkOptions, Receiver, ServerFacts, Setting, Token},
+    model::{LinkOptions, Receiver, ServerFacts, Setting, Token, Trail},
     ports::{PortError, SqlAction, Trouble},
 };
 
@@ -151,6 +151,22 @@ impl Ctx {
         self.request(Node::Manager(manager), handle.server, until, look).await
     }
 
+    /// The server's own logs, over a session.
+    pub async fn trail_over(
+        &self,
+        manager: u64,
+        handle: Handle,
+        until: Micros,
+    ) -> Result<Trail, PortError> {
+        let read = move |world: &mut World| {
+            Answer::Now(match world.is_open(handle) {
+                true => Ok(world.servers[handle.server].trail()),
+                false => Err(gone()),
+            })
+        };
+        self.request(Node::Manager(manager), handle.server, until, read).await
+    }
+
     /// A statement over a session.
     pub async fn act(
         &self,
@@ -271,6 +287,11 @@ impl World {
                 }
                 Ok(())
             }
+            SqlAction::AllowRebuild => {
+                self.servers[at].super_read_only = false;
+                Ok(())
+            }
+            SqlAction::Clone { host, .. } => self.clone_from(at, host),
             // [Not in the binary log: it waits for nobody.]
             SqlAction::LockAccount { account } => {
                 self.of_account(account)?.into_iter().for_each(|ix| self.servers[at].lock_out(ix));
@@ -287,6 +308,19 @@ impl World {
             }
             SqlAction::WriteMarker { .. } => Ok(()),
         }
+    }
+
+    /// [Refused while `super_read_only` is on; at its end the server stops.]
+    fn clone_from(&mut self, at: Ix, host: &str) -> Result<(), PortError> {
+        if self.servers[at].super_read_only {
+            return Err(answered("error 1290: running with --super-read-only"));
+        }
+        let from = self.servers.iter().position(|server| server.address.0 == host);
+        let from = from.filter(|from| self.servers[*from].is_serving());
+        let Some(from) = from else { return Err(answered("error 3862: clone donor error")) };
+        let (executed, binlog, link) = self.servers[from].copy();
+        self.servers[at].replace_data(executed, binlog, link);
+        Ok(())
     }
 
     /// The server that logs in with that account.

@@ -1,11 +1,13 @@
 //! Which words does this server understand? The only place where SQL for servers is written.
 
+mod logs8;
 mod mysql8;
 
 use conclave_core::{
-    model::{LinkOptions, ServerFacts, StepId},
+    model::{GtidSet, LinkOptions, LogMark, ServerFacts, StepId},
     ports::SqlAction,
 };
+pub(super) use logs8::Listed;
 use mysql_async::Row;
 use secrecy::SecretString;
 
@@ -137,6 +139,69 @@ impl Dialect {
     pub(super) fn write_marker(self, step: StepId) -> String {
         match self {
             Dialect::Mysql8 => mysql8::write_marker(step),
+        }
+    }
+
+    /// Asks for the binary log files.
+    pub(super) fn list_logs(self) -> &'static str {
+        match self {
+            Dialect::Mysql8 => logs8::LIST,
+        }
+    }
+
+    /// The files, oldest first, and whether the error log can be asked for.
+    pub(super) fn listed_logs(self, sets: &[Vec<Row>]) -> Result<(Vec<Listed>, bool), Odd> {
+        match self {
+            Dialect::Mysql8 => logs8::listed(sets),
+        }
+    }
+
+    /// Asks for the beginning of a binary log file.
+    pub(super) fn log_head(self, file: &str) -> String {
+        match self {
+            Dialect::Mysql8 => logs8::head(file),
+        }
+    }
+
+    /// What was logged before a file, from its beginning.
+    pub(super) fn previous(self, sets: &[Vec<Row>]) -> Result<GtidSet, Odd> {
+        match self {
+            Dialect::Mysql8 => logs8::previous(sets),
+        }
+    }
+
+    /// Asks for the event at a place in a file.
+    pub(super) fn event_at(self, file: &str, at: u64) -> String {
+        match self {
+            Dialect::Mysql8 => logs8::event_at(file, at),
+        }
+    }
+
+    /// The kind of that event, if it is the last of a file of that size.
+    pub(super) fn last_event(self, sets: &[Vec<Row>], size: u64) -> Result<Option<String>, Odd> {
+        match self {
+            Dialect::Mysql8 => logs8::last_event(sets, size),
+        }
+    }
+
+    /// Asks the error log for the server's life.
+    pub(super) fn log_marks(self) -> &'static str {
+        match self {
+            Dialect::Mysql8 => logs8::MARKS,
+        }
+    }
+
+    /// The server's life, oldest first.
+    pub(super) fn marks(self, sets: &[Vec<Row>]) -> Result<Vec<LogMark>, Odd> {
+        match self {
+            Dialect::Mysql8 => logs8::marks(sets),
+        }
+    }
+
+    /// Loads what [`SqlAction::Clone`] needs.
+    pub(super) fn install_clone(self) -> &'static str {
+        match self {
+            Dialect::Mysql8 => mysql8::INSTALL_CLONE,
         }
     }
 

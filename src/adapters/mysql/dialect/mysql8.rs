@@ -342,6 +342,8 @@ pub(super) fn statement(action: &SqlAction, terms: &Terms<'_>) -> Option<String>
         SqlAction::SetOffline { on: wanted } => {
             format!("SET GLOBAL offline_mode = {}", on(wanted))
         }
+        SqlAction::AllowRebuild => "SET GLOBAL super_read_only = OFF".into(),
+        SqlAction::Clone { host, port, account } => clone(host, *port, account, terms),
         SqlAction::Persist { setting } => setting.statement(),
         SqlAction::WriteMarker { .. }
         | SqlAction::LockAccount { .. }
@@ -414,6 +416,18 @@ fn change_source(
     format!("CHANGE REPLICATION SOURCE TO {}{channel}", clauses.join(", "))
 }
 
+/// The plugin's settings are there only with it: see [`INSTALL_CLONE`].
+fn clone(host: &str, port: u16, account: &str, terms: &Terms<'_>) -> String {
+    let password = terms.password.map_or("", |password| password.expose_secret());
+    format!(
+        "SET GLOBAL clone_valid_donor_list = {}; CLONE INSTANCE FROM {}@{}:{port} IDENTIFIED BY {}",
+        quote(&format!("{host}:{port}")),
+        quote(account),
+        quote(host),
+        quote(password)
+    )
+}
+
 /// Milliseconds as decimal seconds.
 fn seconds(millis: u64) -> String {
     format!("{}.{:03}", millis / 1000, millis % 1000)
@@ -428,6 +442,9 @@ pub(super) fn write_marker(step: StepId) -> String {
         step.epoch, step.seq
     )
 }
+
+/// Loads the clone plugin, for good.
+pub(super) const INSTALL_CLONE: &str = "INSTALL PLUGIN clone SONAME 'mysql_clone.so'";
 
 pub(super) const MAKE_MARKER: [&str; 2] = [
     "CREATE DATABASE IF NOT EXISTS conclave",

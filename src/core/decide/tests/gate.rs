@@ -348,7 +348,7 @@ fn lost_host_is_no_fence_in_fenced_mode_and_no_matter_in_the_others() {
 fn nobody_eligible() {
     let mut group = Group::adopted();
     let members = &mut group.cluster_mut().members;
-    let standing = Standing::Quarantined { errant: run(2, 1) };
+    let standing = Standing::Quarantined { errant: run(2, 1), findings: None, saved: None };
     members.get_mut(&name(2)).expect("db2 is a member").standing = standing;
     group.cluster_mut().definition.servers[2].promotion = PromotionRule::Never;
     let against =

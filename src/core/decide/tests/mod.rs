@@ -2,12 +2,14 @@
 
 mod ackers;
 mod candidate;
+mod classify;
 mod gate;
 mod harden;
 mod hear;
 mod hook;
 mod problem;
 mod progress;
+mod rejoin;
 mod tick;
 mod upkeep;
 mod verdict;

@@ -237,7 +237,7 @@ fn former_and_quarantined_servers_are_listed_and_not_judged_as_replicas() {
     let former = standing(Standing::Former { vips_dropped: true });
     assert_eq!(former, [Problem::Former { server: name(3) }]);
     let gtids = format!("{}:1", uuid(3));
-    let errant = standing(Standing::Quarantined { errant: run(3, 1) });
+    let errant = standing(Standing::Quarantined { errant: run(3, 1), findings: None, saved: None });
     assert_eq!(errant, [Problem::Errant { server: name(3), gtids }]);
 }
 

@@ -183,8 +183,13 @@ fn acker_that_restarted_between_its_last_look_and_its_stop_is_no_evidence() {
     let found = |uptime| {
         let (executed, received) = (run(1, 9), run(1, 9));
         let read_only = true;
-        let evidence =
-            StepEvidence::Server { executed, received, read_only, uptime_seconds: Some(uptime) };
+        let evidence = StepEvidence::Server {
+            executed,
+            received,
+            read_only,
+            uptime_seconds: Some(uptime),
+            waited_for: None,
+        };
         StepOutcome::FoundDone { evidence }
     };
     let stops = group.steps("stop_receiver");
@@ -554,6 +559,7 @@ fn outcome_unknown_is_a_failure_until_the_next_run_tells() {
         received: run(1, 9),
         read_only: true,
         uptime_seconds: None,
+        waited_for: None,
     };
     group.end(apply, StepOutcome::FoundDone { evidence });
     assert_eq!(moves(&group), ["propose pass_point_of_no_return"]);

@@ -2,11 +2,11 @@
 
 use super::{seen, short};
 use crate::{
-    decide::{View, upkeep},
+    decide::{View, gate, problem, upkeep},
     fixture::*,
     model::{
-        Applier, Micros, Millis, Mode, Observation, Receiver, RestartPolicy, ServerFacts, StepKind,
-        Term,
+        Applier, Findings, Micros, Millis, Mode, Observation, Problem, Receiver, RestartPolicy,
+        Saved, ServerFacts, StepKind, Term,
     },
     state::{Command, Planned, Reply, Standing},
 };
@@ -101,6 +101,25 @@ fn primary_is_adopted_when_one_server_takes_writes_and_all_others_follow_it() {
     let astray = but(2, replica_facts(3, 2, run(1, 9)));
     let text = "db1 takes writes, but db3 follows 10.0.0.2:3306 instead of 10.0.0.1:3306";
     assert_eq!(why(astray), err(text));
+    let same = why(but(2, replica_facts(2, 1, run(1, 9))));
+    let text = format!("db2 and db3 are one and the same server: uuid {}", uuid(2));
+    assert_eq!(same, Err(text));
+}
+
+#[test]
+fn second_name_of_a_server_is_never_taken_for_one_of_its_own() {
+    let mut group = Group::adopted();
+    group.cluster_mut().members.get_mut(&name(3)).expect("db3 is a member").uuid = None;
+    let mut looks = healthy();
+    looks[2] = look(3, replica_facts(2, 1, run(1, 9)));
+    let view = view(&group, looks);
+    assert_eq!(moves(&view), [""; 0]);
+    let (cluster, seen) = super::parts(&view);
+    let refusals = gate::feasible(&view, cluster, seen, gate::Fault::Process, None);
+    assert!(refusals.iter().any(|r| r.code() == "gate.no_coverage"), "{refusals:?}");
+    let found = problem::list(&view, &"app1".into());
+    let same = Problem::SameServer { server: name(3), other: name(2), uuid: uuid(2) };
+    assert!(found.contains(&same), "{found:?}");
 }
 
 #[test]
@@ -257,13 +276,23 @@ fn former_primary_waits_for_an_opened_primary_and_for_the_policy() {
 }
 
 #[test]
-fn former_primary_with_transactions_of_its_own_is_quarantined_and_then_left_alone() {
+fn former_primary_with_transactions_of_its_own_is_quarantined_then_examined_then_left_alone() {
     let mut errant = booted(3);
     errant.executed = run(1, 9).union(&run(3, 2));
     let expected = format!("quarantine db3 {}:1-2", uuid(3));
     assert_eq!(with(&former(true), 3, errant.clone()), [expected]);
-    let group = standing(Standing::Quarantined { errant: run(3, 2) });
+    let quarantined =
+        |findings, saved| standing(Standing::Quarantined { errant: run(3, 2), findings, saved });
+    assert_eq!(with(&quarantined(None, None), 3, errant.clone()), ["plan examine db3"]);
+    let group = quarantined(Some(Findings::default()), None);
+    assert_eq!(with(&group, 3, errant.clone()), ["plan save_extra db3"]);
+    let saved = Saved { path: "/srv".into(), sha256: "ab".repeat(32) };
+    let group = quarantined(Some(Findings::default()), Some(saved));
     assert_eq!(with(&group, 3, errant.clone()), [""; 0]);
+    // More was found on it since.
+    let mut more = errant.clone();
+    more.executed = run(1, 9).union(&run(3, 3));
+    assert_eq!(with(&group, 3, more), [format!("quarantine db3 {}:1-3", uuid(3))]);
     errant.read_only = false;
     assert_eq!(with(&group, 3, errant), ["plan make_read_only db3"]);
 }

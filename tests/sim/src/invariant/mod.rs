@@ -6,12 +6,14 @@ mod agreed;
 mod applied;
 mod candidate;
 mod coverage;
+mod discard;
 mod establish;
 mod identity;
 mod intent;
 mod no_return;
 mod one_attempt;
 mod one_primary;
+mod proved;
 mod readmission;
 mod recruited;
 mod stale;
@@ -126,6 +128,8 @@ impl Checker {
             Box::new(establish::Establish::default()),
             Box::new(no_return::NoReturn),
             Box::new(readmission::Readmission),
+            Box::new(proved::Proved::default()),
+            Box::new(discard::Discarded),
             Box::new(time::Time::default()),
         ];
         match mode {

@@ -1,7 +1,10 @@
-//! Invariant 9: past entry 9 an attempt is finished or superseded, never undone; and the candidate
-//! is in the log before it can acknowledge.
+//! Invariant 9: past entry 9 an attempt is finished or superseded, never undone; and entry 9 is made
+//! only once the candidate has applied all that was received (invariant 7).
 
-use conclave_core::model::{Outcome, Stage};
+use conclave_core::{
+    model::{Outcome, Stage},
+    state::{ClusterState, Command, Reply},
+};
 
 use super::{Event, Invariant, of};
 use crate::world::World;
@@ -15,7 +18,10 @@ impl Invariant for NoReturn {
     }
 
     fn see(&mut self, event: &Event, world: &World) -> Result<(), String> {
-        let Event::Committed { before, state, .. } = event else { return Ok(()) };
+        let Event::Committed { command, reply, before, state, .. } = event else { return Ok(()) };
+        if let (Command::PassPointOfNoReturn { .. }, Reply::Opened { .. }) = (command, reply) {
+            is_level(of(state, &world.cluster), world)?;
+        }
         let (Some(old), Some(new)) = (of(before, &world.cluster), of(state, &world.cluster)) else {
             return Ok(());
         };
@@ -40,5 +46,17 @@ impl Invariant for NoReturn {
                 None | Some(Outcome::Promoted { .. } | Outcome::Superseded { .. }),
             ) => Ok(()),
         }
+    }
+}
+
+/// The candidate has applied the target.
+fn is_level(cluster: Option<&ClusterState>, world: &World) -> Result<(), String> {
+    let entry = cluster.and_then(|cluster| cluster.attempt.as_ref()?.stage.entry_nine());
+    let Some(election) = entry.map(|entry| &entry.election) else { return Ok(()) };
+    let Some(ix) = world.ix(&election.candidate) else { return Ok(()) };
+    let lacking = election.target.minus(&world.servers[ix].executed());
+    match lacking.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{} is to be opened without {lacking}", election.candidate)),
     }
 }

@@ -26,8 +26,11 @@ impl Invariant for Readmission {
         let Some(StepKind::Follow { source, .. }) = goal(world, *token) else {
             return Err(format!("{name} was made an acker by a step that is not on record"));
         };
+        // Locked out there, it acknowledges nothing until it is let in, which is logged beforehand.
+        let is_locked =
+            world.ix(source).is_some_and(|ix| world.servers[ix].locked.contains(server));
         let regime = cluster.regimes.iter().find(|regime| regime.primary == *source);
-        if !regime.is_some_and(|regime| regime.ackers.contains(name)) {
+        if !is_locked && !regime.is_some_and(|regime| regime.ackers.contains(name)) {
             return Err(format!("{name} is made an acker of {source} before it is logged as one"));
         }
         let Some(primary) = world.ix(source).map(|ix| &world.servers[ix]) else { return Ok(()) };

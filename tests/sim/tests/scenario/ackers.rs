@@ -5,7 +5,7 @@ use conclave_core::{
     model::{ClusterDefinition, DeadAckerPolicy, LastAckerPolicy, Millis},
     state::{Command, Reply},
 };
-use conclave_sim::{run::Run, setup::Setup};
+use conclave_sim::{network::Node, run::Run, setup::Setup};
 
 use super::{closed, problems, refusals};
 
@@ -86,6 +86,34 @@ fn primary_that_dies_right_after_the_number_was_raised_loses_nothing() {
     goes_on(&mut run);
 }
 
+/// What one alone has acknowledged until then would be lost with it.
+#[test]
+fn higher_number_is_agreed_on_only_once_as_many_hold_what_fewer_acknowledged() {
+    let mut run = Run::new(&five(1));
+    run.pass(3_000);
+    // They look well, and receive nothing any more.
+    run.world(|world| {
+        (2..5).for_each(|ix| world.network.cut(Node::Host(0), Node::Host(ix)));
+    });
+    run.pass(300);
+    redefine(&mut run, |definition| definition.acks = 2);
+    run.until(2_000, "two to be waited for", |world| world.servers[0].semi.acks == 2);
+    run.pass(500);
+    assert_eq!(acks(&run), (1, 2));
+    run.world(|world| {
+        world.kill_server(1);
+        world.kill_server(0);
+        world.network.heal();
+    });
+    run.pass(10_000);
+    assert_eq!(run.state().epoch.0, 0, "nobody is known to hold everything");
+    run.world(|world| {
+        world.start_server(0);
+        world.start_server(1);
+    });
+    run.settle(30_000);
+}
+
 #[test]
 fn dead_acker_is_locked_out_so_that_the_others_are_enough_and_let_in_when_it_is_back() {
     let setup = five(1).policy(|policy| {
@@ -141,6 +169,36 @@ fn primary_dies_after_a_dead_acker_was_locked_out_and_is_replaced() {
     run.settle(20_000);
 }
 
+/// What it alone acknowledged would be lost with it.
+#[test]
+fn dead_acker_stays_in_the_set_until_the_others_hold_what_it_acknowledged() {
+    let setup = Setup::quorum().traced().policy(|policy| {
+        policy.dead_acker = DeadAckerPolicy::Drop;
+        policy.dead_acker_ms = Millis(1_000);
+    });
+    let mut run = Run::new(&setup);
+    run.pass(3_000);
+    // db3 looks well, and receives nothing any more.
+    run.world(|world| world.network.cut(Node::Host(0), Node::Host(2)));
+    run.pass(500);
+    run.world(|world| world.kill_server(1));
+    run.until(3_000, "it to be locked out", |world| world.servers[0].locked.contains(&1));
+    run.pass(500);
+    assert_eq!(acker_count(&run), 2);
+    run.world(|world| {
+        world.kill_server(0);
+        world.network.heal();
+    });
+    run.pass(10_000);
+    assert_eq!(run.state().epoch.0, 0, "nobody is known to hold everything");
+    assert!(refusals(&run).contains(&"gate.no_coverage"), "{:?}", refusals(&run));
+    run.world(|world| {
+        world.start_server(0);
+        world.start_server(1);
+    });
+    run.settle(30_000);
+}
+
 #[test]
 fn without_the_policy_a_dead_acker_stands_against_a_failover() {
     let mut run = Run::new(&five(1));
@@ -192,6 +250,8 @@ fn last_acker_lost_hangs_or_lowers_the_number_and_raises_it_again() {
 #[test]
 fn sessions_that_wait_for_lost_acknowledgements_are_woken() {
     let mut run = Run::new(&Setup::quorum().traced());
+    // Whoever waits goes on waiting, and nobody else comes.
+    run.world(|world| world.client_patience = 3_600_000_000);
     run.pass(3_000);
     run.world(|world| world.servers[0].is_deaf = true);
     run.pass(500);

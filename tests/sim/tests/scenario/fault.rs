@@ -195,6 +195,81 @@ fn cut_off_replica_then_dead_primary_is_refused_until_the_replica_is_back() {
     promoted(&mut run, 10_000);
 }
 
+/// Counting acknowledgements tells of a primary's own commits only: lost while it is opened or after.
+#[test]
+fn successor_that_dies_before_anybody_has_what_it_began_with_is_not_replaced() {
+    for is_over in [false, true] {
+        let mut run = Run::new(&Setup::new(Mode::Quorum, 4, 1).traced());
+        // Old enough to tell by their uptime that they did not restart.
+        run.pass(20_000);
+        // What db2 alone acknowledges from now on.
+        run.world(|world| {
+            (2..4).for_each(|ix| world.network.cut(Node::Host(0), Node::Host(ix)));
+        });
+        run.pass(500);
+        run.world(|world| {
+            world.kill_server(0);
+            (2..4).for_each(|ix| world.network.slow(Node::Host(ix), 100_000));
+        });
+        for ix in [2, 3] {
+            run.until(20_000, "a replica to be connected to db2", |world| {
+                let link = world.servers[ix].link.as_ref();
+                link.and_then(|link| link.wire).is_some_and(|wire| wire.source == 1)
+            });
+            run.world(|world| world.network.cut(Node::Host(1), Node::Host(ix)));
+        }
+        match is_over {
+            true => closed(&mut run, 3_000, 1),
+            false => run.until(3_000, "db2 to be opened", |world| world.servers[1].semi.source),
+        }
+        run.world(|world| {
+            // With its host goes what its kernel would still have sent.
+            world.power_off(1);
+            world.network.heal();
+        });
+        run.pass(20_000);
+        assert_eq!(run.state().epoch.0, 1, "both lack what db2 began with");
+        run.world(|world| world.power_on(1));
+        run.settle(30_000);
+    }
+}
+
+/// Connected again, and about to be sent once more what it acknowledged before it lost it.
+#[test]
+fn acker_that_restarted_is_no_evidence_until_it_is_level() {
+    let mut setup = Setup::quorum().traced();
+    setup.relay_log_recovery = true;
+    let mut run = Run::new(&setup);
+    run.pass(3_000);
+    run.world(|world| {
+        world.servers[2].apply_us = 10_000_000;
+        world.network.cut(Node::Host(0), Node::Host(1));
+    });
+    run.pass(500);
+    run.world(|world| {
+        world.kill_server(2);
+        world.start_server(2);
+        world.network.slow(Node::Host(2), 100_000);
+    });
+    run.until(20_000, "it to be connected", |world| {
+        world.servers[2].link.as_ref().is_some_and(|link| link.wire.is_some())
+    });
+    run.world(|world| world.network.cut(Node::Host(0), Node::Host(2)));
+    run.pass(3_000);
+    run.world(|world| {
+        world.power_off(0);
+        world.network.heal();
+    });
+    run.pass(20_000);
+    assert_eq!(run.state().epoch.0, 0, "nobody has what it acknowledged");
+    assert!(refusals(&run).contains(&"gate.no_coverage"), "{:?}", refusals(&run));
+    run.world(|world| {
+        world.servers[2].apply_us = 300;
+        world.power_on(0);
+    });
+    run.settle(30_000);
+}
+
 #[test]
 fn primary_that_does_not_wait_for_acknowledgements_leaves_no_evidence_and_comes_back_armed() {
     let mut run = Run::new(&Setup::quorum().traced());

@@ -1,8 +1,9 @@
 //! Operators: wishes, pauses, and the last-failover interval.
 
 use conclave_core::{
-    model::{Actor, Outcome},
-    state::{Command, Reply},
+    model::{Actor, Epoch, Outcome, Rejection, Stage, StepRecord},
+    ports::ProposeError,
+    state::{Command, Planned, Reply},
 };
 use conclave_sim::{run::Run, setup::Setup};
 
@@ -26,6 +27,27 @@ fn paused_cluster_waits_for_its_operator() {
     assert_eq!(run.operate(Command::Resume { cluster: "app1".into() }), Ok(Reply::Ok));
     closed(&mut run, 5_000, 1);
     run.settle(5_000);
+}
+
+/// Decided before the failover of another, and said after it.
+#[test]
+fn decision_of_an_older_epoch_opens_nothing() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    run.world(|world| world.kill_server(0));
+    closed(&mut run, 10_000, 1);
+    let first = run.state().history.back().expect("an attempt").clone();
+    let mut opening = first.opening.clone();
+    opening.interval_waived = true;
+    let planned =
+        |step: &StepRecord| Planned { target: step.target.clone(), goal: step.goal.clone() };
+    let is_freeze = |step: &&StepRecord| Stage::Freeze.allows(&step.goal);
+    let steps = first.steps.iter().filter(is_freeze).map(planned).collect();
+    let (cluster, expected, opening) = ("app1".into(), Epoch(0), Box::new(opening));
+    let reply = run.operate(Command::OpenAttempt { cluster, expected, opening, steps });
+    let wrong = Rejection::WrongEpoch { wanted: Epoch(0), found: Epoch(1) };
+    assert_eq!(reply, Err(ProposeError::Rejected(wrong)));
+    run.settle(10_000);
 }
 
 #[test]

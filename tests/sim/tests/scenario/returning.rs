@@ -1,6 +1,10 @@
 //! Servers that come back: clean, with transactions of their own, before and after the verdict.
 
-use conclave_core::{model::RestartPolicy, state::Standing};
+use conclave_core::{
+    model::{Actor, Discard, Epoch, Findings, GtidSet, Mode, Rejoin, RestartPolicy},
+    ports::ProposeError,
+    state::{Command, Reply, Standing},
+};
 use conclave_sim::{client::Door, network::Node, run::Run, setup::Setup};
 
 use super::{closed, cut_managers_from};
@@ -53,6 +57,225 @@ fn former_primary_with_an_errant_transaction_is_quarantined() {
     run.settle(5_000);
     let link = run.world(|world| world.servers[0].link.is_some());
     assert!(!link, "it follows nobody");
+    // Killed, and nobody had received it: nobody can have been told OK.
+    let (errant, findings) = quarantine(&run);
+    assert!(errant.count() > 0);
+    assert_eq!((findings.proved, findings.doubts), (errant, vec![]));
+}
+
+/// What db1 has extra, and the verdict on it.
+fn quarantine(run: &Run) -> (GtidSet, Findings) {
+    match run.state().members[&"db1".into()].standing.clone() {
+        Standing::Quarantined { errant, findings, .. } => {
+            (errant, findings.expect("it is examined"))
+        }
+        other @ (Standing::Member | Standing::Former { .. }) => panic!("db1 is {other:?}"),
+    }
+}
+
+/// Cuts db1 from both replicas, but from neither clients nor managers.
+fn cut_replicas_from_db1(run: &Run) {
+    run.world(|world| {
+        world.network.part(Node::Host(0), Node::Host(1));
+        world.network.part(Node::Host(0), Node::Host(2));
+    });
+}
+
+#[test]
+fn quarantined_server_is_rebuilt_on_an_operators_word_whatever_leader_is_lost_on_the_way() {
+    for lost in [false, true] {
+        let mut run = Run::new(&Setup::quorum().traced());
+        run.pass(3_000);
+        cut_replicas_from_db1(&run);
+        run.pass(500);
+        run.world(|world| {
+            world.kill_server(0);
+            world.network.heal();
+        });
+        closed(&mut run, 10_000, 1);
+        bring_back(&run, 0);
+        run.settle(10_000);
+        let (errant, _) = quarantine(&run);
+        let rejoin = |extra| Command::Rejoin {
+            cluster: "app1".into(),
+            epoch: Epoch(1),
+            server: "db1".into(),
+            rejoin: Rejoin { actor: Actor::Group, discard: Discard::Proved, extra },
+        };
+        // Agreed to something else than what is there.
+        let other = run.operate(rejoin(GtidSet::empty()));
+        assert!(!matches!(other, Ok(Reply::Ok)), "{other:?}");
+        assert_eq!(run.operate(rejoin(errant.clone())), Ok(Reply::Ok));
+        let leader = run.leader();
+        run.until(20_000, "the copy", |world| !world.servers[0].is_running);
+        run.world(|world| {
+            if lost {
+                world.kill_manager(leader);
+            }
+            world.start_server(0);
+        });
+        run.until(60_000, "db1 to be a member", |world| {
+            let standing = world.state().map(|s| s.members[&"db1".into()].standing.clone());
+            standing == Some(Standing::Member)
+        });
+        run.settle(20_000);
+        let executed = run.world(|world| world.servers[0].executed());
+        assert!(executed.common(&errant).is_empty());
+    }
+}
+
+#[test]
+fn what_could_not_be_saved_is_not_discarded() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.world(|world| world.hosts[0].has_ssh = false);
+    run.pass(3_000);
+    cut_replicas_from_db1(&run);
+    run.pass(500);
+    run.world(|world| {
+        world.kill_server(0);
+        world.network.heal();
+    });
+    closed(&mut run, 10_000, 1);
+    run.world(|world| world.start_server(0));
+    run.settle(10_000);
+    let (extra, _) = quarantine(&run);
+    let rejoin = Rejoin { actor: Actor::Group, discard: Discard::All, extra };
+    let (cluster, epoch, server) = ("app1".into(), Epoch(1), "db1".into());
+    let reply = run.operate(Command::Rejoin { cluster, epoch, server, rejoin });
+    assert!(matches!(reply, Err(ProposeError::Rejected(_))), "{reply:?}");
+    run.settle(10_000);
+}
+
+#[test]
+fn server_is_not_rebuilt_while_another_has_what_it_will_number_again() {
+    let mut run = Run::new(&Setup::new(Mode::BestEffort, 3, 1).traced());
+    run.pass(3_000);
+    run.world(|world| world.network.part(Node::Host(0), Node::Host(1)));
+    run.pass(500);
+    run.world(|world| {
+        world.kill_server(0);
+        world.kill_server(2);
+        world.network.heal();
+    });
+    closed(&mut run, 10_000, 1);
+    assert_eq!(run.primary(), "db2");
+    run.world(|world| {
+        world.unmask(0);
+        world.start_server(2);
+    });
+    let apart = |world: &conclave_sim::world::World, ix: usize| {
+        let state = world.state()?;
+        match state.members[&world.names[ix]].standing.clone() {
+            Standing::Quarantined { errant, findings: Some(_), saved: Some(_) } => Some(errant),
+            Standing::Quarantined { .. } | Standing::Former { .. } | Standing::Member => None,
+        }
+    };
+    run.until(30_000, "both to be examined and saved", |world| {
+        apart(world, 0).is_some() && apart(world, 2).is_some()
+    });
+    let rejoin = |run: &mut Run, ix: usize| {
+        let (server, extra) =
+            run.world(|world| (world.names[ix].clone(), apart(world, ix).unwrap_or_default()));
+        let rejoin = Rejoin { actor: Actor::Group, discard: Discard::All, extra };
+        let (cluster, epoch) = ("app1".into(), Epoch(1));
+        let reply = run.operate(Command::Rejoin { cluster, epoch, server, rejoin });
+        assert_eq!(reply, Ok(Reply::Ok));
+    };
+    rejoin(&mut run, 0);
+    run.pass(5_000);
+    assert!(run.world(|world| apart(world, 0)).is_some(), "db3 has it, too");
+    rejoin(&mut run, 2);
+    for ix in [2, 0] {
+        run.until(30_000, "the copy", |world| !world.servers[ix].is_running);
+        run.world(|world| world.start_server(ix));
+    }
+    run.settle(30_000);
+    for name in ["db1", "db3"] {
+        assert_eq!(run.state().members[&name.into()].standing, Standing::Member);
+    }
+}
+
+#[test]
+fn write_made_by_hand_in_a_run_that_was_killed_in_turn_is_not_proved() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    cut_replicas_from_db1(&run);
+    run.pass(500);
+    run.world(|world| {
+        world.kill_server(0);
+        world.network.heal();
+    });
+    closed(&mut run, 10_000, 1);
+    run.world(|world| {
+        world.unmask(0);
+        // Somebody with all privileges, told OK at once.
+        world.servers[0].commit(None);
+        world.kill_server(0);
+        world.start_server(0);
+    });
+    run.settle(10_000);
+    let (errant, findings) = quarantine(&run);
+    let doubtful = findings.doubts.iter().map(|doubt| doubt.set.count()).sum::<u64>();
+    assert!(findings.proved.count() > 0 && doubtful == 1, "{findings:?}");
+    assert_eq!(findings.proved.count() + doubtful, errant.count());
+}
+
+#[test]
+fn nothing_is_proved_of_a_former_primary_that_was_shut_down_in_order() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.ctx.run_client(Door::Server(0), 30_000);
+    run.pass(3_000);
+    cut_replicas_from_db1(&run);
+    run.pass(500);
+    run.world(|world| {
+        world.shut_down_server(0);
+        world.network.heal();
+    });
+    closed(&mut run, 10_000, 1);
+    bring_back(&run, 0);
+    run.pass(10_000);
+    let (errant, findings) = quarantine(&run);
+    assert!(errant.count() > 0 && findings.proved.is_empty(), "{findings:?}");
+}
+
+#[test]
+fn writes_that_waited_while_the_primary_was_cut_off_are_proved_never_acknowledged() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.world(|world| world.hosts[0].has_ssh = false);
+    run.ctx.run_client(Door::Server(0), 30_000);
+    run.pass(3_000);
+    cut_managers_from(&run, 0);
+    cut_replicas_from_db1(&run);
+    closed(&mut run, 10_000, 1);
+    run.pass(2_000);
+    run.world(|world| world.network.heal());
+    run.settle(10_000);
+    let (errant, findings) = quarantine(&run);
+    assert!(errant.count() > 0);
+    assert_eq!((findings.proved, findings.doubts), (errant, vec![]));
+}
+
+#[test]
+fn write_made_by_hand_after_the_restart_is_not_proved_beside_those_that_are() {
+    let mut run = Run::new(&Setup::quorum().traced());
+    run.pass(3_000);
+    cut_replicas_from_db1(&run);
+    run.pass(500);
+    run.world(|world| {
+        world.kill_server(0);
+        world.network.heal();
+    });
+    closed(&mut run, 10_000, 1);
+    run.world(|world| {
+        world.unmask(0);
+        // Somebody with all privileges.
+        world.servers[0].commit(None);
+    });
+    run.settle(10_000);
+    let (errant, findings) = quarantine(&run);
+    let doubtful = findings.doubts.iter().map(|doubt| doubt.set.count()).sum::<u64>();
+    assert!(findings.proved.count() > 0 && doubtful > 0, "{findings:?}");
+    assert_eq!(findings.proved.count() + doubtful, errant.count());
 }
 
 #[test]

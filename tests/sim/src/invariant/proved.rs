@@ -1,0 +1,63 @@
+//! Invariant 11: what is said to be proved never acknowledged was never acknowledged, and never is.
+
+use conclave_core::{
+    model::{GtidSet, StepEvidence},
+    ports::SqlAction,
+    state::Command,
+};
+
+use super::{Event, Invariant};
+use crate::{client::Write, world::World};
+
+/// Remembers every verdict.
+#[derive(Default)]
+pub struct Proved {
+    proved: GtidSet,
+}
+
+impl Proved {
+    fn judge<'a>(&self, writes: impl Iterator<Item = &'a Write>, at: &World) -> Result<(), String> {
+        for trx in writes.filter_map(|write| write.trx) {
+            let uuid = &at.servers[trx.origin].uuid;
+            let one = GtidSet::run(uuid, trx.number, trx.number);
+            if one.is_subset(&self.proved) {
+                return Err(format!("{one} is called never acknowledged, and was"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Invariant for Proved {
+    fn name(&self) -> &'static str {
+        "proved"
+    }
+
+    fn see(&mut self, event: &Event, world: &World) -> Result<(), String> {
+        match event {
+            Event::Committed { command: Command::EndStep { outcome, .. }, .. } => {
+                if let Some(StepEvidence::Examined { findings }) = outcome.evidence() {
+                    self.proved = self.proved.union(&findings.proved);
+                    self.judge(world.ledger.acknowledged(), world)?;
+                }
+                Ok(())
+            }
+            // Rebuilt, it will give the same numbers to others.
+            Event::Acted { server, action: SqlAction::Clone { .. }, .. } => {
+                let own = self.proved.of_origins(&[&world.servers[*server].uuid]);
+                self.proved = self.proved.minus(&own);
+                Ok(())
+            }
+            Event::Acknowledged { write } if !self.proved.is_empty() => {
+                self.judge([write].into_iter(), world)
+            }
+            Event::Committed { .. }
+            | Event::Locked { .. }
+            | Event::Acting { .. }
+            | Event::Acted { .. }
+            | Event::RemoteActing { .. }
+            | Event::Acknowledged { .. }
+            | Event::Tick => Ok(()),
+        }
+    }
+}
