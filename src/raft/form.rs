@@ -28,7 +28,7 @@ use super::{
     network::Peers,
     node::metrics,
     pb::AdoptRequest,
-    store::sled::SledStore,
+    store::Ledger,
     types::{MemberNode, Raft, TypeConfig},
 };
 
@@ -67,7 +67,7 @@ pub enum FormError {
 /// What a manager needs to form a group or to be adopted by one.
 pub struct Forming {
     me: u64,
-    log: SledStore,
+    log: Arc<dyn Ledger>,
     group: Arc<OnceLock<GroupId>>,
     /// One at a time.
     turn: Mutex<()>,
@@ -75,7 +75,7 @@ pub struct Forming {
 
 impl Forming {
     #[must_use]
-    pub fn new(me: u64, log: SledStore, group: Arc<OnceLock<GroupId>>) -> Self {
+    pub fn new(me: u64, log: Arc<dyn Ledger>, group: Arc<OnceLock<GroupId>>) -> Self {
         Self { me, log, group, turn: Mutex::default() }
     }
 

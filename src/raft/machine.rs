@@ -27,9 +27,11 @@ use super::{
 };
 
 /// Where snapshots are kept.
+#[derive(Clone)]
 pub enum Shelf {
     File(PathBuf),
-    Memory(Mutex<Option<Snapshot>>),
+    /// Clones share it.
+    Memory(Arc<Mutex<Option<Snapshot>>>),
 }
 
 impl Shelf {
@@ -39,10 +41,10 @@ impl Shelf {
         Self::File(path)
     }
 
-    /// Gone with the process.
+    /// Gone with the last clone.
     #[must_use]
     pub fn memory() -> Self {
-        Self::Memory(Mutex::default())
+        Self::Memory(Arc::default())
     }
 
     fn put(&self, snapshot: &Snapshot) -> io::Result<()> {
@@ -136,6 +138,17 @@ impl Machine {
         *shelved = snapshot.meta.last_log_id;
         Ok(())
     }
+
+    /// Does what waits for a disk where nobody waits for it; at once if there is none.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        match self.inner.shelf {
+            Shelf::File(_) => tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?,
+            Shelf::Memory(_) => work(),
+        }
+    }
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {
@@ -197,7 +210,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         })?;
         let snapshot = Snapshot { meta: meta.clone(), snapshot: data };
         let machine = self.clone();
-        blocking(move || machine.put(&snapshot)).await?;
+        self.blocking(move || machine.put(&snapshot)).await?;
         *self.meta() = meta.clone();
         self.inner.state.send_replace(Arc::new(state));
         Ok(())
@@ -205,7 +218,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         let machine = self.clone();
-        blocking(move || {
+        self.blocking(move || {
             machine.inner.shelf.get().map_err(|e| {
                 machine.inner.fatal.raise(&e.to_string());
                 io::Error::other(e)
@@ -227,17 +240,11 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (machine, meta, state) = (self.machine.clone(), self.meta.clone(), self.state.clone());
-        blocking(move || {
+        let build = move || {
             let snapshot = Snapshot { meta, snapshot: record::json(&*state) };
             machine.put(&snapshot)?;
             Ok(snapshot)
-        })
-        .await
+        };
+        self.machine.blocking(build).await
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -8,7 +8,7 @@ use std::{
     fmt::Display,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, OnceLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::stream;
@@ -18,6 +18,7 @@ use openraft::{
     network::{Backoff, RPCOption, v2::RaftNetworkV2},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 use tonic::{
     Code, Status,
     transport::{Channel, ClientTlsConfig, Endpoint},
@@ -83,19 +84,34 @@ pub fn endpoint(addr: &str, tls: Option<&ClientTlsConfig>) -> Result<Endpoint, D
     made.map_err(|cause| DialError { addr: addr.to_owned(), cause })
 }
 
+/// How calls to an address travel. It connects when the first one is made.
+pub type Wire = Arc<dyn Fn(&Endpoint) -> Channel + Send + Sync>;
+
+/// Over TCP.
+#[must_use]
+pub fn over_tcp() -> Wire {
+    Arc::new(Endpoint::connect_lazy)
+}
+
 /// All peers of one manager. Cheap to clone.
 #[derive(Clone)]
 pub struct Peers {
     me: u64,
     group: Arc<OnceLock<GroupId>>,
     tls: Option<ClientTlsConfig>,
+    wire: Wire,
     table: Arc<Mutex<BTreeMap<u64, Arc<Peer>>>>,
 }
 
 impl Peers {
     #[must_use]
-    pub fn new(me: u64, group: Arc<OnceLock<GroupId>>, tls: Option<ClientTlsConfig>) -> Self {
-        Self { me, group, tls, table: Arc::default() }
+    pub fn new(
+        me: u64,
+        group: Arc<OnceLock<GroupId>>,
+        tls: Option<ClientTlsConfig>,
+        wire: Wire,
+    ) -> Self {
+        Self { me, group, tls, wire, table: Arc::default() }
     }
 
     /// The one connection to a peer; made anew if its address changed.
@@ -135,6 +151,7 @@ pub struct Peer {
     pub addr: String,
     group: Arc<OnceLock<GroupId>>,
     endpoint: Result<Endpoint, DialError>,
+    wire: Wire,
     link: Mutex<Link>,
 }
 
@@ -156,10 +173,11 @@ struct Acked {
 impl Peer {
     fn new(peers: &Peers, id: u64, addr: &str) -> Self {
         let endpoint = endpoint(addr, peers.tls.as_ref());
-        let client = endpoint.as_ref().ok().map(connect);
+        let client = endpoint.as_ref().ok().map(|endpoint| connect(&peers.wire, endpoint));
         let link = Link { client, failing: None, refusal: None, acked: Acked::default() };
         let (me, group, addr) = (peers.me, peers.group.clone(), addr.to_owned());
-        Self { me, id, addr, group, endpoint, link: Mutex::new(link) }
+        let wire = peers.wire.clone();
+        Self { me, id, addr, group, endpoint, wire, link: Mutex::new(link) }
     }
 
     fn link(&self) -> MutexGuard<'_, Link> {
@@ -181,7 +199,7 @@ impl Peer {
             link.client = None;
             link.failing = None;
         }
-        Ok(link.client.get_or_insert_with(|| connect(endpoint)).clone())
+        Ok(link.client.get_or_insert_with(|| connect(&self.wire, endpoint)).clone())
     }
 
     fn packet(&self, payload: Vec<u8>) -> Packet {
@@ -273,8 +291,8 @@ impl Method {
     }
 }
 
-fn connect(endpoint: &Endpoint) -> RaftClient<Channel> {
-    let client = RaftClient::new(endpoint.connect_lazy());
+fn connect(wire: &Wire, endpoint: &Endpoint) -> RaftClient<Channel> {
+    let client = RaftClient::new(wire(endpoint));
     client.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX)
 }
 

@@ -14,6 +14,7 @@ use openraft::{
         ClientWriteError, Fatal as CoreFatal, ForwardReason, ForwardToLeader,
         LinearizableReadError, RaftError,
     },
+    storage::RaftLogStorage,
 };
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tonic::transport::ClientTlsConfig;
@@ -23,10 +24,11 @@ use super::{
     fatal::Fatal,
     form::{FormError, Forming},
     group::GroupId,
-    network::Peers,
+    machine::Machine,
+    network::{self, Peers, Wire},
     service::{Heard, RaftServer, Service},
     status::{Role, Status},
-    store::{self, StoreError, record, sled::SledStore},
+    store::{self, Ledger, StoreError, record},
     types::{Command, ENTRIES_PER_MESSAGE, MemberNode, Metrics, Raft, Reply, State, TypeConfig},
 };
 
@@ -87,6 +89,20 @@ pub struct NodeOptions {
     pub compaction: Compaction,
     /// For calls to the others; `None`: plain text.
     pub tls: Option<ClientTlsConfig>,
+}
+
+/// What a node is put together from.
+pub(super) struct Parts<L> {
+    pub id: u64,
+    pub timings: Timings,
+    /// Made of the same timings.
+    pub config: Arc<Config>,
+    pub log: L,
+    pub machine: Machine,
+    /// That of `log` and `machine`.
+    pub fatal: Fatal,
+    pub tls: Option<ClientTlsConfig>,
+    pub wire: Wire,
 }
 
 /// Why a manager did not start.
@@ -191,7 +207,7 @@ pub struct Node {
 struct Inner {
     id: u64,
     raft: Raft,
-    log: SledStore,
+    log: Arc<dyn Ledger>,
     group: Arc<OnceLock<GroupId>>,
     peers: Peers,
     forming: Arc<Forming>,
@@ -219,12 +235,22 @@ impl Node {
             let open = tokio::task::spawn_blocking(move || store::open(&dir, id, &fatal));
             open.await.map_err(|e| StartError::Core(e.to_string()))??
         };
-        let (log, machine) = (opened.log, opened.machine);
+        let (log, machine, wire) = (opened.log, opened.machine, network::over_tcp());
+        Self::assemble(Parts { id, timings, config, log, machine, fatal, tls, wire }).await
+    }
+
+    /// Takes part with what was opened.
+    pub(super) async fn assemble<L>(parts: Parts<L>) -> Result<Self, StartError>
+    where
+        L: RaftLogStorage<TypeConfig> + Ledger + Clone + 'static,
+    {
+        let Parts { id, timings, config, log, machine, fatal, tls, wire } = parts;
         let group = Arc::new(log.group().map_or_else(OnceLock::new, |(id, _)| OnceLock::from(id)));
-        let peers = Peers::new(id, group.clone(), tls);
+        let peers = Peers::new(id, group.clone(), tls, wire);
         let state = machine.watch();
         let raft = Raft::new(id, config, peers.clone(), log.clone(), machine).await;
         let raft = raft.map_err(|e| StartError::Core(e.to_string()))?;
+        let log: Arc<dyn Ledger> = Arc::new(log);
         let forming = Arc::new(Forming::new(id, log.clone(), group.clone()));
         let (told, leadership) = watch::channel(Leadership::default());
         let watcher = tokio::spawn(watch_core(raft.clone(), fatal.clone(), told));
@@ -436,7 +462,10 @@ impl Node {
 }
 
 /// openraft's settings.
-fn config(timings: &Timings, compaction: &Compaction) -> Result<Arc<Config>, StartError> {
+pub(super) fn config(
+    timings: &Timings,
+    compaction: &Compaction,
+) -> Result<Arc<Config>, StartError> {
     let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let config = Config {
         cluster_name: "conclave".to_owned(),

@@ -8,10 +8,11 @@ use std::{
     fmt::Display,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 use tonic::{
     Request, Response, Status, Streaming,
     transport::{Server, ServerTlsConfig, server::TcpIncoming},
@@ -23,7 +24,7 @@ use super::{
     form::Forming,
     group::GroupId,
     pb::{AdoptAnswer, AdoptRequest, Answer, Packet, raft_server},
-    store::{REMEDY, record, sled::SledStore},
+    store::{Ledger, REMEDY, record},
     types::{Raft, Snapshot, SnapshotMeta, Vote},
 };
 
@@ -70,7 +71,7 @@ pub type RaftServer = raft_server::RaftServer<Service>;
 pub struct Service {
     pub(super) me: u64,
     pub(super) raft: Raft,
-    pub(super) log: SledStore,
+    pub(super) log: Arc<dyn Ledger>,
     pub(super) forming: Arc<Forming>,
     pub(super) fatal: Fatal,
     pub(super) heard: Heard,

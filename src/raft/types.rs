@@ -34,7 +34,14 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = MemberNode,
         LeaderId = leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = AsyncRuntime,
 );
+
+/// What openraft runs on: tokio. In tests a run can be repeated by its seed.
+#[cfg(not(test))]
+type AsyncRuntime = openraft::impls::TokioRuntime;
+#[cfg(test)]
+type AsyncRuntime = super::tests::sim::runtime::Seeded;
 
 pub type Raft = openraft::Raft<TypeConfig, super::machine::Machine>;
 pub type Entry = alias::EntryOf<TypeConfig>;

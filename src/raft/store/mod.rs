@@ -27,10 +27,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::BoxFuture;
+
 use self::record::Flaw;
 use crate::raft::{
     fatal::Fatal,
+    group::GroupId,
     machine::{Machine, Shelf},
+    types::{LogId, Vote},
 };
 
 /// How long to wait for a process that is just ending to let go of the directory.
@@ -114,6 +118,37 @@ impl StoreError {
     }
 }
 
+/// Where the log stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Points {
+    pub vote: Option<Vote>,
+    /// The last entry, purged or not.
+    pub last: Option<LogId>,
+    /// The last purged entry.
+    pub purged: Option<LogId>,
+}
+
+/// What the parts of the group beside openraft ask of a manager's log.
+pub trait Ledger: Send + Sync {
+    /// Where the log stands; what was just written counts, durable or not.
+    fn points(&self) -> Points;
+
+    /// The group this manager belongs to, and the manager that minted its id.
+    fn group(&self) -> Option<(GroupId, u64)>;
+
+    /// Makes the manager part of a group, for good; durable when this returns.
+    ///
+    /// # Errors
+    /// It is part of another group already, or the disk failed.
+    fn join(&self, group: GroupId, minter: u64) -> BoxFuture<'_, io::Result<()>>;
+
+    /// True if this manager never voted and holds no entry.
+    fn is_virgin(&self) -> bool {
+        let points = self.points();
+        points.vote.is_none() && points.last.is_none()
+    }
+}
+
 /// An opened data directory: log and state machine.
 pub struct Opened {
     pub log: sled::SledStore,
@@ -154,7 +189,7 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
 }
 
 /// Entries are purged only after a snapshot that holds them is durable.
-fn check_snapshot(dir: &Path, log: &sled::SledStore, machine: &Machine) -> Result<(), StoreError> {
+fn check_snapshot(dir: &Path, log: &dyn Ledger, machine: &Machine) -> Result<(), StoreError> {
     let (purged, applied) = (log.points().purged, machine.applied());
     if purged <= applied {
         return Ok(());

@@ -13,6 +13,7 @@ use std::{
     thread,
 };
 
+use futures::future::BoxFuture;
 use openraft::{
     OptionalSend, RaftLogReader,
     storage::{IOFlushed, LogState, RaftLogStorage},
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{
-    REMEDY, StoreError, disk,
+    Ledger, Points, REMEDY, StoreError, disk,
     floor::{Ballot, Floor, FloorFile, Point},
     of_sled,
     record::{self, Assembler, Flaw, log_key, name_key},
@@ -52,16 +53,6 @@ pub struct Identity {
     pub manager: u64,
     /// The group, and the manager that minted its id; `None`: an empty manager.
     pub group: Option<(GroupId, u64)>,
-}
-
-/// Where the log stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Points {
-    pub vote: Option<Vote>,
-    /// The last entry, purged or not.
-    pub last: Option<LogId>,
-    /// The last purged entry.
-    pub purged: Option<LogId>,
 }
 
 /// The durable log of one manager. Cheap to clone.
@@ -129,41 +120,6 @@ impl SledStore {
             };
             Ok(Self { inner: Arc::new(inner) })
         })
-    }
-
-    /// Where the log stands; what was just written counts, durable or not.
-    #[must_use]
-    pub fn points(&self) -> Points {
-        *self.inner.points.lock().expect("no panic while held")
-    }
-
-    /// The group this manager belongs to, and the manager that minted its id.
-    #[must_use]
-    pub fn group(&self) -> Option<(GroupId, u64)> {
-        self.inner.group.get().copied()
-    }
-
-    /// True if this manager never voted and holds no entry.
-    #[must_use]
-    pub fn is_virgin(&self) -> bool {
-        let points = self.points();
-        points.vote.is_none() && points.last.is_none()
-    }
-
-    /// Makes the manager part of a group, for good; durable when this returns.
-    ///
-    /// # Errors
-    /// It is part of another group already, or the disk failed.
-    pub async fn join(&self, group: GroupId, minter: u64) -> io::Result<()> {
-        if self.group().is_some_and(|(held, _)| held != group) {
-            return Err(io::Error::other("this manager is part of another group already"));
-        }
-        let identity = Identity { manager: self.inner.manager, group: Some((group, minter)) };
-        self.insert(IDENTITY, &identity)?;
-        self.durable(Effect::Group(group)).await?;
-        // A second join of the same group finds the cell filled, which is as well.
-        let _ = self.inner.group.set((group, minter));
-        Ok(())
     }
 
     fn insert<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
@@ -241,6 +197,30 @@ impl SledStore {
             batch.remove(key.map_err(|e| self.failed("read", &e))?);
         }
         Ok(())
+    }
+}
+
+impl Ledger for SledStore {
+    fn points(&self) -> Points {
+        *self.inner.points.lock().expect("no panic while held")
+    }
+
+    fn group(&self) -> Option<(GroupId, u64)> {
+        self.inner.group.get().copied()
+    }
+
+    fn join(&self, group: GroupId, minter: u64) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move {
+            if self.group().is_some_and(|(held, _)| held != group) {
+                return Err(io::Error::other("this manager is part of another group already"));
+            }
+            let identity = Identity { manager: self.inner.manager, group: Some((group, minter)) };
+            self.insert(IDENTITY, &identity)?;
+            self.durable(Effect::Group(group)).await?;
+            // A second join of the same group finds the cell filled, which is as well.
+            let _ = self.inner.group.set((group, minter));
+            Ok(())
+        })
     }
 }
 

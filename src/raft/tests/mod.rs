@@ -1,6 +1,7 @@
 //! Tests of the group and its storage.
 
 mod group;
+pub mod sim;
 mod store;
 mod suite;
 

@@ -18,7 +18,7 @@ use super::{get, put};
 use crate::raft::{
     fatal::Fatal,
     group::GroupId,
-    store::{self, Opened, StoreError, floor},
+    store::{self, Ledger, Opened, StoreError, floor},
     types::{Entry, LogId, TypeConfig, Vote},
 };
 
