@@ -434,6 +434,7 @@ pub fn replica(uuid: &str, source: &str, executed: GtidSet) -> ServerFacts {
             receiver_error: None,
             applier: Applier::On,
             retrieved,
+            read_to: 157,
             lag_seconds: Some(0),
             heartbeats: 7,
             auto_position: true,

@@ -375,6 +375,7 @@ pub fn replica_facts(server: u64, source: u64, executed: GtidSet) -> ServerFacts
             receiver_error: None,
             applier: Applier::On,
             retrieved: GtidSet::empty(),
+            read_to: 157,
             lag_seconds: Some(0),
             heartbeats: 4,
             auto_position: true,

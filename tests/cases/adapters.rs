@@ -291,6 +291,7 @@ async fn looks(world: &World) {
         receiver_error: None,
         applier: Applier::On,
         retrieved: replica.retrieved.clone(),
+        read_to: replica.read_to,
         lag_seconds: Some(0),
         heartbeats: replica.heartbeats,
         auto_position: true,

@@ -1,6 +1,6 @@
-//! The candidate is lost past the point of no return.
+//! The candidate is lost past the point of no return, or held up by what it has received in part.
 
-use conclave_lab::{Group, Lab, LabSpec};
+use conclave_lab::{Group, Lab, LabSpec, freeze::Frozen};
 
 use super::stand::{self, SOON};
 
@@ -70,5 +70,26 @@ fn candidate_of_three_killed_past_the_point_of_no_return_waits_for_an_acker_and_
     lab.host("db1").unwrap().start_mysqld().unwrap();
     group.wait_healthy(SOON).expect("db1 rejoins");
     assert_eq!(stand::writable(&lab), [&*primary]);
+    stand::nothing_lost(&lab, writer, &primary);
+}
+
+#[test]
+fn half_a_transaction_on_each_replica_does_not_hold_the_failover_up() {
+    let lab = stand::lab_with_error_log();
+    let group = stand::group(&lab, &[]);
+    let mut writer = stand::writer(&lab);
+    // Each receiver stands still where it has written a part of a transaction.
+    let hold = |name: &str| {
+        let host = lab.host(name).unwrap();
+        Frozen::while_it_syncs(&host, "name LIKE 'thread/sql/%\\_io'", 7).unwrap()
+    };
+    let held = ["db2", "db3"].map(hold);
+    let at = stand::now();
+    lab.host("db1").unwrap().kill_mysqld().unwrap();
+    let is_open = |cluster: &serde_json::Value| cluster["attempt"].is_object();
+    group.wait_cluster("waiting for the attempt", SOON, is_open).unwrap();
+    drop(held);
+    stand::writes_again(&mut writer, at);
+    let primary = stand::new_primary(&group, "db1");
     stand::nothing_lost(&lab, writer, &primary);
 }

@@ -1,10 +1,14 @@
 //! Acting on a server over a locked session, one statement per act.
 
+use std::{pin::pin, time::Duration};
+
 use conclave_core::{
     model::{Mono, StepId},
     ports::{PortError, SqlAction, Trouble},
 };
+use mysql_async::Row;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
 
 use super::{
     MysqlSession,
@@ -41,6 +45,7 @@ impl MysqlSession {
             | SqlAction::StartReceiver
             | SqlAction::StartApplier
             | SqlAction::StopReplica
+            | SqlAction::StopApplier
             | SqlAction::StartReplica
             | SqlAction::ForgetSource
             | SqlAction::ChangeSource { .. }
@@ -71,7 +76,11 @@ impl MysqlSession {
         if matches!(action, SqlAction::ChangeSource { .. } | SqlAction::ForgetSource) {
             self.link = None;
         }
-        let mut done = self.wire.run(&sql, deadline).await;
+        let mut done = if *action == SqlAction::StopApplier {
+            self.stop_applier(&sql, deadline).await
+        } else {
+            self.wire.run(&sql, deadline).await
+        };
         if matches!(action, SqlAction::Clone { .. }) {
             if done.as_ref().is_err_and(|fault| fault.code() == Some(UNKNOWN_VARIABLE)) {
                 let installed = self.wire.run(self.dialect.install_clone(), deadline).await;
@@ -122,6 +131,37 @@ impl MysqlSession {
         written.map_err(fail)?;
         wire.close(deadline).await;
         Ok(())
+    }
+}
+
+/// An applier that stops by itself does so within milliseconds; with half a transaction it waits 60 s
+/// for the rest [ran].
+const HALF: Duration = Duration::from_millis(400);
+
+impl MysqlSession {
+    /// Killed while its stop waits, it ends in 0.3 s, with an error that the next change of the source
+    /// clears [ran].
+    async fn stop_applier(&mut self, sql: &str, deadline: Mono) -> Result<Vec<Vec<Row>>, Fault> {
+        let (target, ask) = (self.wire.target().clone(), self.dialect.ask_idle_applier());
+        let mut stop = pin!(self.wire.run(sql, deadline));
+        if let Ok(done) = timeout(HALF, &mut stop).await {
+            return done;
+        }
+        let kill = async {
+            let mut wire = Wire::open(&target, deadline).await?;
+            for row in wire.run(ask, deadline).await?.iter().flatten() {
+                let id: u64 = Named(row).value("id").map_err(|odd| Fault::Odd(odd.0))?;
+                wire.run(&format!("KILL {id}"), deadline).await?;
+            }
+            wire.close(deadline).await;
+            Ok::<(), Fault>(())
+        };
+        if let Err(fault) = kill.await {
+            // It may have ended meanwhile; if not, the stop's own end tells.
+            let what = format!("kill the waiting applier of {}", target.label);
+            tracing::info!("{}", fault.not_done(&what));
+        }
+        stop.await
     }
 }
 
@@ -222,6 +262,7 @@ fn account(action: &SqlAction) -> Option<&str> {
         | SqlAction::SetWritable
         | SqlAction::SetReadOnly
         | SqlAction::SetOffline { .. }
+        | SqlAction::StopApplier
         | SqlAction::AllowRebuild
         | SqlAction::WriteMarker { .. }
         | SqlAction::LockAccount { .. }
@@ -237,6 +278,7 @@ fn needs_link(action: &SqlAction) -> bool {
         | SqlAction::StartReceiver
         | SqlAction::StartApplier
         | SqlAction::StopReplica
+        | SqlAction::StopApplier
         | SqlAction::StartReplica
         | SqlAction::ForgetSource => true,
         SqlAction::ChangeSource { options, .. } => options.is_none(),
@@ -262,6 +304,7 @@ fn describe(action: &SqlAction) -> String {
         SqlAction::StartReceiver => "start the receiver".into(),
         SqlAction::StartApplier => "start the applier".into(),
         SqlAction::StopReplica => "stop replication".into(),
+        SqlAction::StopApplier => "stop the applier".into(),
         SqlAction::StartReplica => "start replication".into(),
         SqlAction::ForgetSource => "forget the source".into(),
         SqlAction::ChangeSource { host, port, account, .. } => {

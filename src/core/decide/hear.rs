@@ -1,18 +1,21 @@
 //! Does a replica hear the primary? (SAFETY invariant 3b: the second key.)
 //!
 //! "Receiver running" proves nothing: over a cut line it says so for minutes. What counts is
-//! movement, of heartbeats or of received transactions, as this manager sees it.
+//! movement, of heartbeats or of what is received, as this manager sees it.
 
 use crate::model::{
     GtidSet, Hearing, Micros, Millis, Mono, Observation, Policy, Receiver, ReplicaFacts,
     ServerDefinition,
 };
 
+/// Heartbeats, the received set, and the position up to which events were received.
+type Movement = (u64, GtidSet, u64);
+
 /// Movement on one replica's link, as one manager saw it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tracker {
-    /// Heartbeats, received set and identity of the source at the last look.
-    last: Option<(u64, GtidSet, String)>,
+    /// What moves while the source is heard, and its identity, at the last look.
+    last: Option<(Movement, String)>,
     /// When a look last showed movement.
     moved: Option<Mono>,
 }
@@ -26,10 +29,12 @@ impl Tracker {
             return;
         };
         let source = format!("{}:{}", replica.source_host, replica.source_port);
-        let seen = (replica.heartbeats, replica.retrieved.clone(), source);
+        // Within a large transaction nothing moves but the position [ran].
+        let movement = (replica.heartbeats, replica.retrieved.clone(), replica.read_to);
+        let seen = (movement, source);
         match &self.last {
             Some(before) if *before == seen => {}
-            Some(before) if before.2 == seen.2 => self.moved = Some(look.at),
+            Some(before) if before.1 == seen.1 => self.moved = Some(look.at),
             // A first look shows no movement; grant it the benefit of being heard until the
             // next ones tell.
             Some(_) | None => self.moved = Some(look.at),

@@ -106,6 +106,8 @@ pub struct ReplicaFacts {
     pub applier: Applier,
     /// `Retrieved_Gtid_Set`: complete transactions in the relay log.
     pub retrieved: GtidSet,
+    /// `Read_Source_Log_Pos`: moves with each event, also in the middle of a transaction.
+    pub read_to: u64,
     /// `Seconds_Behind_Source`, if the server knows.
     pub lag_seconds: Option<u64>,
     /// Heartbeats counted since the receiver started; moves while the source is heard.

@@ -86,6 +86,10 @@ pub enum SqlAction {
     StartApplier,
     /// Stop receiving and applying.
     StopReplica,
+    /// `STOP REPLICA` where the receiver is off and every complete transaction is applied. An applier
+    /// that would wait a minute for the rest of one, which will not come, is killed: what it has of
+    /// that was acknowledged by nobody.
+    StopApplier,
     /// Start receiving and applying.
     StartReplica,
     /// Forget the source and the relay log.

@@ -143,7 +143,7 @@ fn aim(
         return Some(applying(replica));
     }
     Some(match replica.applier {
-        Applier::On => Next::Act(SqlAction::StopReplica),
+        Applier::On => Next::Act(SqlAction::StopApplier),
         Applier::Off | Applier::Broken { .. } => change(None),
     })
 }
@@ -239,9 +239,8 @@ fn detach(facts: &ServerFacts) -> Next {
         (Receiver::Off, Applier::Off | Applier::Broken { .. }) => {
             Next::Act(SqlAction::ForgetSource)
         }
-        (Receiver::On | Receiver::Connecting, _) | (Receiver::Off, Applier::On) => {
-            Next::Act(SqlAction::StopReplica)
-        }
+        (Receiver::Off, Applier::On) => Next::Act(SqlAction::StopApplier),
+        (Receiver::On | Receiver::Connecting, _) => Next::Act(SqlAction::StopReplica),
     }
 }
 

@@ -121,7 +121,7 @@ fn catch_up() {
     let why = impossible("its applier stopped with error 1062: duplicate");
     assert_eq!(act(2, goal(), &replica(broken)), why);
     let level = |link: &mut ReplicaFacts| link.receiver = Receiver::Off;
-    assert_eq!(act(2, goal(), &replica(level)), Next::Act(SqlAction::StopReplica));
+    assert_eq!(act(2, goal(), &replica(level)), Next::Act(SqlAction::StopApplier));
     assert_eq!(act(2, goal(), &replica(off)), change_to_db3(None));
     assert_eq!(act(2, goal(), &replica_of(3, off)), Next::Act(SqlAction::StartReplica));
     assert_eq!(act(2, goal(), &replica_of(3, |_| {})), Next::Wait);
@@ -154,7 +154,7 @@ fn detach() {
     let goal = || StepKind::Detach;
     assert_eq!(act(2, goal(), &replica(|_| {})), Next::Act(SqlAction::StopReplica));
     let applying = |link: &mut ReplicaFacts| link.receiver = Receiver::Off;
-    assert_eq!(act(2, goal(), &replica(applying)), Next::Act(SqlAction::StopReplica));
+    assert_eq!(act(2, goal(), &replica(applying)), Next::Act(SqlAction::StopApplier));
     assert_eq!(act(2, goal(), &replica(off)), Next::Act(SqlAction::ForgetSource));
     // A donor may have sent more than was asked for: it is applied, never thrown away.
     let more = |applier: Applier| {

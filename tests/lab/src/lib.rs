@@ -19,6 +19,7 @@
 
 mod error;
 mod fault;
+pub mod freeze;
 mod garp;
 pub mod group;
 pub mod guest;

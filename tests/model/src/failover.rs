@@ -444,6 +444,7 @@ impl State {
             | SqlAction::LockAccount { .. }
             | SqlAction::UnlockAccount { .. }
             | SqlAction::Persist { .. }
+            | SqlAction::StopApplier
             | SqlAction::AllowRebuild
             | SqlAction::Clone { .. } => {}
         }
@@ -481,6 +482,7 @@ impl State {
             receiver_error: None,
             applier: if server.is_receiving { Applier::On } else { Applier::Off },
             retrieved: GtidSet::empty(),
+            read_to: 0,
             lag_seconds: Some(0),
             heartbeats: 0,
             auto_position: true,

@@ -614,6 +614,7 @@ impl Link {
             receiver_error: self.error.clone(),
             applier: self.applier.clone(),
             retrieved: self.retrieved.set(uuids),
+            read_to: 0,
             lag_seconds: (self.applier == Applier::On).then_some(0),
             heartbeats: self.heartbeats,
             auto_position: true,

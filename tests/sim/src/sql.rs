@@ -255,6 +255,7 @@ impl World {
                 link.stop_receiver();
                 link.stop_applier();
             }),
+            SqlAction::StopApplier => self.with_link(at, Link::stop_applier),
             SqlAction::StartReceiver => self.start(at, true, false),
             SqlAction::StartApplier => self.start(at, false, true),
             SqlAction::StartReplica => self.start(at, true, true),

@@ -114,6 +114,13 @@ impl Dialect {
         }
     }
 
+    /// Asks for the thread of an applier that has nothing left to do.
+    pub(super) fn ask_idle_applier(self) -> &'static str {
+        match self {
+            Dialect::Mysql8 => mysql8::ASK_IDLE_APPLIER,
+        }
+    }
+
     /// Asks for the present link.
     pub(super) fn ask_link(self) -> &'static str {
         match self {

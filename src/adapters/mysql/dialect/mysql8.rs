@@ -55,6 +55,10 @@ const ASK_INBOUND: &str = "SELECT USER AS account, SUM(COMMAND LIKE 'Binlog Dump
     FROM information_schema.processlist GROUP BY USER; \
     SELECT User AS account FROM mysql.user GROUP BY User HAVING SUM(account_locked = 'N') = 0";
 
+/// The applier's thread, where it has nothing left to do.
+pub(super) const ASK_IDLE_APPLIER: &str = "SELECT ID AS id FROM information_schema.processlist \
+    WHERE USER = 'system user' AND STATE LIKE '%has read all relay log%'";
+
 /// Received before executed: what moves on between the two statements is seen in both, never in
 /// neither.
 pub(super) fn look(plugins: Plugins, wide: Wide) -> String {
@@ -257,6 +261,7 @@ fn replica(replies: &Replies<'_>) -> Result<Option<ReplicaFacts>, Odd> {
         receiver_error: error(&row, "Last_IO_Errno", "Last_IO_Error")?,
         applier: applier(&row)?,
         retrieved: row.value("Retrieved_Gtid_Set")?,
+        read_to: row.value("Read_Source_Log_Pos")?,
         lag_seconds: lag.map(|text| parse("Seconds_Behind_Source", &text)).transpose()?,
         heartbeats: link.value("heartbeats")?,
         auto_position: row.flag("Auto_Position")?,
@@ -315,7 +320,7 @@ pub(super) fn statement(action: &SqlAction, terms: &Terms<'_>) -> Option<String>
         SqlAction::StopReceiver => channel("STOP REPLICA IO_THREAD"),
         SqlAction::StartReceiver => channel("START REPLICA IO_THREAD"),
         SqlAction::StartApplier => channel("START REPLICA SQL_THREAD"),
-        SqlAction::StopReplica => channel("STOP REPLICA"),
+        SqlAction::StopReplica | SqlAction::StopApplier => channel("STOP REPLICA"),
         SqlAction::StartReplica => channel("START REPLICA"),
         SqlAction::ForgetSource => channel("RESET REPLICA ALL"),
         SqlAction::ChangeSource { host, port, account, options } => {

@@ -42,6 +42,14 @@ fn received_transactions_are_movement_too() {
 }
 
 #[test]
+fn primary_whose_large_transaction_is_coming_in_is_heard() {
+    let mut within = replica_facts(2, 1, run(1, 9));
+    link(&mut within).read_to += 1;
+    let looks = [beats(0, 4), at(2000, within)];
+    assert_eq!(judge(&looks, 2100), Hearing::Hears { age: Micros(100_000) });
+}
+
+#[test]
 fn link_with_a_longer_period_is_silent_later_and_one_without_heartbeats_never() {
     let slow = |period: u64| {
         let mut facts = replica_facts(2, 1, run(1, 9));

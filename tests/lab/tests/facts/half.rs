@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use conclave_lab::{Host, Lab, LabSpec, Result, WriterSpec};
 
-use crate::freeze::Frozen;
 use crate::{SOON, restore};
+use conclave_lab::freeze::Frozen;
 
 /// What has not been answered by then waits for the rest of the transaction: for 60 s.
 const WAITS: Duration = Duration::from_secs(3);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use conclave_lab::{Host, Lab, LabSpec, Result, Session, Writer, WriterSpec};
 
-use crate::freeze::Frozen;
 use crate::{SOON, restore};
+use conclave_lab::freeze::Frozen;
 
 /// A statement that has not been answered by then hangs.
 const HANGS: Duration = Duration::from_millis(300);

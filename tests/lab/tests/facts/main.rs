@@ -5,7 +5,6 @@
 #![allow(clippy::disallowed_methods)]
 
 mod coverage;
-mod freeze;
 mod half;
 mod heartbeat;
 mod killed;

@@ -12,8 +12,8 @@ use conclave_lab::{Host, Lab, LabSpec, Result, WriterSpec, lost_acked};
 
 use nix::libc;
 
-use crate::freeze::{Frozen, is_sync};
 use crate::{SOON, restore};
+use conclave_lab::freeze::{Frozen, is_sync};
 
 /// Acknowledged writes before the ackers end.
 const WRITES: usize = 300;

@@ -2,21 +2,29 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use conclave_lab::{Host, Result};
 use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use crate::SOON;
+use crate::{Host, Result};
+
+/// How long a thread is given to come to where it is held.
+const SOON: Duration = Duration::from_secs(60);
 
 /// A held thread. It goes on when this is dropped, which the thread that made it has to do.
 pub struct Frozen(Pid);
 
 impl Frozen {
     /// Holds the thread that the server knows by this condition on `performance_schema.threads`.
+    ///
+    /// # Errors
+    /// The server does not tell.
+    ///
+    /// # Panics
+    /// It may not be traced: wants root.
     pub fn new(host: &Host, which: &str) -> Result<Frozen> {
         let ask = format!("SELECT thread_os_id FROM performance_schema.threads WHERE {which}");
         let inside = host.sql_value(&ask)?;
@@ -29,6 +37,12 @@ impl Frozen {
 
     /// As [`Frozen::new`], but the thread goes on until it makes a file durable, after it did so
     /// `before` times.
+    ///
+    /// # Errors
+    /// As [`Frozen::new`].
+    ///
+    /// # Panics
+    /// As [`Frozen::new`], or it makes nothing durable within a minute.
     pub fn while_it_syncs(host: &Host, which: &str, before: usize) -> Result<Frozen> {
         let frozen = Frozen::new(host, which)?;
         let until = Instant::now() + SOON;
@@ -44,6 +58,9 @@ impl Frozen {
 
     /// Lets the thread go on to where it next calls the system, or where the call returns: the
     /// number of the call and its first argument.
+    ///
+    /// # Panics
+    /// The thread is gone.
     pub fn next_call(&self) -> [i64; 2] {
         ptrace::syscall(self.0, None).expect("it is stopped");
         stopped(self.0);
