@@ -140,23 +140,23 @@ const HALF: Duration = Duration::from_millis(400);
 
 impl MysqlSession {
     /// Killed while its stop waits, it ends in 0.3 s, with an error that the next change of the source
-    /// clears [ran].
+    /// clears [ran]. The waiting session cannot say so itself; it holds the lock until it is through,
+    /// and the server kills only as long as it does (SAFETY invariant 6).
     async fn stop_applier(&mut self, sql: &str, deadline: Mono) -> Result<Vec<Vec<Row>>, Fault> {
-        let (target, ask) = (self.wire.target().clone(), self.dialect.ask_idle_applier());
+        let target = self.wire.target().clone();
+        let lock = format!("conclave.{}", self.place.cluster);
+        let kill = self.dialect.kill_idle_applier(&lock, self.wire.id());
         let mut stop = pin!(self.wire.run(sql, deadline));
         if let Ok(done) = timeout(HALF, &mut stop).await {
             return done;
         }
-        let kill = async {
+        let killed = async {
             let mut wire = Wire::open(&target, deadline).await?;
-            for row in wire.run(ask, deadline).await?.iter().flatten() {
-                let id: u64 = Named(row).value("id").map_err(|odd| Fault::Odd(odd.0))?;
-                wire.run(&format!("KILL {id}"), deadline).await?;
-            }
+            wire.run(&kill, deadline).await?;
             wire.close(deadline).await;
             Ok::<(), Fault>(())
         };
-        if let Err(fault) = kill.await {
+        if let Err(fault) = killed.await {
             // It may have ended meanwhile; if not, the stop's own end tells.
             let what = format!("kill the waiting applier of {}", target.label);
             tracing::info!("{}", fault.not_done(&what));

@@ -125,6 +125,11 @@ impl Wire {
         self.version
     }
 
+    /// The connection's number at the server.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
     pub(super) fn target(&self) -> &Arc<Target> {
         &self.target
     }

@@ -114,10 +114,10 @@ impl Dialect {
         }
     }
 
-    /// Asks for the thread of an applier that has nothing left to do.
-    pub(super) fn ask_idle_applier(self) -> &'static str {
+    /// Kills an applier that has nothing left to do, if that connection holds the lock now.
+    pub(super) fn kill_idle_applier(self, lock: &str, holder: u32) -> String {
         match self {
-            Dialect::Mysql8 => mysql8::ASK_IDLE_APPLIER,
+            Dialect::Mysql8 => mysql8::kill_idle_applier(lock, holder),
         }
     }
 

@@ -55,10 +55,6 @@ const ASK_INBOUND: &str = "SELECT USER AS account, SUM(COMMAND LIKE 'Binlog Dump
     FROM information_schema.processlist GROUP BY USER; \
     SELECT User AS account FROM mysql.user GROUP BY User HAVING SUM(account_locked = 'N') = 0";
 
-/// The applier's thread, where it has nothing left to do.
-pub(super) const ASK_IDLE_APPLIER: &str = "SELECT ID AS id FROM information_schema.processlist \
-    WHERE USER = 'system user' AND STATE LIKE '%has read all relay log%'";
-
 /// Received before executed: what moves on between the two statements is seen in both, never in
 /// neither.
 pub(super) fn look(plugins: Plugins, wide: Wide) -> String {
@@ -311,6 +307,18 @@ pub(super) fn link(sets: &[Vec<Row>]) -> Result<Link, Odd> {
         return Ok(Link::default());
     };
     Ok(Link { channel: row.text("channel")?, heartbeat: row.maybe("heartbeat")? })
+}
+
+/// The server itself compares, when it comes to it: said by one who was overtaken, it does nothing.
+/// Nor does it where several channels apply, as nothing tells here which is which.
+pub(super) fn kill_idle_applier(lock: &str, holder: u32) -> String {
+    format!(
+        "SET @kill = (SELECT IF(COUNT(*) = 1, CONCAT('KILL ', MIN(ID)), NULL) \
+         FROM information_schema.processlist WHERE USER = 'system user' AND STATE LIKE '%has read all relay log%' \
+         AND IS_USED_LOCK('{lock}') = {holder}); \
+         SET @kill = COALESCE(@kill, 'DO 0'); PREPARE kill_applier FROM @kill; \
+         EXECUTE kill_applier"
+    )
 }
 
 pub(super) fn statement(action: &SqlAction, terms: &Terms<'_>) -> Option<String> {

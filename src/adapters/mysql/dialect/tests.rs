@@ -89,3 +89,9 @@ fn a_marker_has_no_single_statement() {
     let terms = Terms { link: &Link::default(), password: None };
     assert_eq!(Dialect::Mysql8.statement(&SqlAction::WriteMarker { step }, &terms), None);
 }
+
+#[test]
+fn an_applier_is_killed_only_while_that_connection_holds_the_lock() {
+    let sql = Dialect::Mysql8.kill_idle_applier("conclave.app1", 7);
+    assert!(sql.contains("IS_USED_LOCK('conclave.app1') = 7"), "{sql}");
+}
