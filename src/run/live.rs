@@ -16,7 +16,7 @@ use conclave_core::{
         vouch::Vouches,
     },
     model::{
-        Answer, Ballot, ClusterDefinition, ClusterName, CountedBallot, Evidence, Hearing,
+        Answer, Attempt, Ballot, ClusterDefinition, ClusterName, CountedBallot, Evidence, Hearing,
         ManagerId, Micros, Mono, Nonce, Observation, Outcome, ServerName, StepId, StepOutcome,
         Tally, Term,
     },
@@ -602,11 +602,8 @@ fn hearing(
 
 /// Notes when an attempt was seen to open, move and be undone.
 fn follow_record(seen: &mut Seen, cluster: &ClusterState, now: Mono) {
-    let progress = |attempt: &conclave_core::model::Attempt| {
-        attempt.marks.len() + attempt.steps.iter().filter(|step| step.met().is_some()).count()
-    };
     let is_open = cluster.attempt.is_some();
-    let size = cluster.attempt.as_ref().map_or(cluster.history.len(), progress);
+    let size = cluster.attempt.as_ref().map_or(cluster.history.len(), Attempt::progress);
     let record = (cluster.epoch.0, size, is_open);
     let Some(before) = seen.record.replace(record) else { return };
     if before == record {

@@ -621,4 +621,10 @@ impl Attempt {
     pub fn step(&self, id: StepId) -> Option<&StepRecord> {
         self.steps.iter().find(|step| step.id == id)
     }
+
+    /// How far it has come: stages entered, and goals met. A step that is tried again and again
+    /// brings it no further.
+    pub fn progress(&self) -> usize {
+        self.marks.len() + self.steps.iter().filter(|step| step.met().is_some()).count()
+    }
 }

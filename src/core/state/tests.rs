@@ -447,6 +447,24 @@ fn attempt_before_entry_nine_is_not_superseded() {
 }
 
 #[test]
+fn attempt_gets_on_by_goals_met_and_stages_entered_and_not_by_trying() {
+    let mut group = Group::adopted();
+    group.open();
+    let opened = group.attempt().progress();
+    let fence = group.steps("fence")[0];
+    for _ in 0..3 {
+        assert_eq!(group.begin(fence), Reply::Ok);
+        assert_eq!(group.end(fence, failed()), Reply::Ok);
+    }
+    assert_eq!(group.attempt().progress(), opened);
+    group.meet("stop_receiver", &run(1, 9));
+    assert_eq!(group.attempt().progress(), opened + 2);
+    let frozen = group.attempt().progress();
+    group.elect();
+    assert_eq!(group.attempt().progress(), frozen + 1);
+}
+
+#[test]
 fn begun_step_has_a_run_and_ended_step_its_outcome() {
     let mut group = Group::adopted();
     group.open();

@@ -14,8 +14,8 @@ use conclave_core::{
         vouch::Vouches,
     },
     model::{
-        Ballot, ClusterName, CountedBallot, ManagerId, Micros as Span, Mono, Nonce, Outcome,
-        Policy, ServerName, Tally, Term,
+        Attempt, Ballot, ClusterName, CountedBallot, ManagerId, Micros as Span, Mono, Nonce,
+        Outcome, Policy, ServerName, Tally, Term,
     },
     state::{ClusterState, GroupState},
 };
@@ -170,7 +170,8 @@ impl Manager {
         let Some(new) = self.view.group.clusters.get(name) else { return };
         let seen = self.view.clusters.entry(name.clone()).or_default();
         let was = old.and_then(|cluster| cluster.attempt.as_ref());
-        if was != new.attempt.as_ref() {
+        let come_to = |open: &Attempt| (open.epoch(), open.progress());
+        if was.map(come_to) != new.attempt.as_ref().map(come_to) {
             seen.progress_at = now;
         }
         match &new.attempt {
