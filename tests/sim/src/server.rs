@@ -158,6 +158,8 @@ pub struct Server {
     pub boot: u64,
     /// When it was started.
     pub started: Micros,
+    /// How long it had been up already when the world began.
+    pub age: Micros,
     /// `read_only`.
     pub read_only: bool,
     /// `super_read_only`.
@@ -213,6 +215,7 @@ impl Server {
             is_hung: false,
             boot: 1,
             started: 0,
+            age: 0,
             read_only: true,
             super_read_only: true,
             offline: false,
@@ -476,7 +479,7 @@ impl Server {
         }
         self.is_running = true;
         self.boot += 1;
-        self.started = now;
+        (self.started, self.age) = (now, 0);
         self.read_only = self.boots_read_only;
         self.super_read_only = self.boots_read_only;
         self.offline = false;
@@ -499,7 +502,7 @@ impl Server {
             uuid: self.uuid.clone(),
             version: "9.7.4".into(),
             server_id: self.ix as u32 + 1,
-            uptime_seconds: now.saturating_sub(self.started) / 1_000_000,
+            uptime_seconds: (now.saturating_sub(self.started) + self.age) / 1_000_000,
             read_only: self.read_only,
             super_read_only: self.super_read_only,
             offline: self.offline,

@@ -19,17 +19,18 @@ impl Invariant for Recruited {
             return Ok(());
         }
         let group = world.consensus.newest();
-        let attempt = of(&group, &world.cluster).and_then(|cluster| cluster.attempt.as_ref());
-        let Some(attempt) = attempt else { return Ok(()) };
+        let Some(cluster) = of(&group, &world.cluster) else { return Ok(()) };
+        let Some(attempt) = &cluster.attempt else { return Ok(()) };
         let is_undone = matches!(attempt.stage, Stage::Undo { .. });
+        // All but the one that this attempt establishes, whatever it says that it revokes.
+        let older = || cluster.regimes.iter().filter(|regime| regime.epoch < attempt.epoch());
         let frozen = attempt.frozen();
         for name in frozen.keys() {
             // What a person starts by hand is found when the candidate is to be opened.
             let server = world.ix(name).map(|ix| &world.servers[ix]).filter(|s| !s.is_loose);
             let Some(link) = server.and_then(|server| server.link.as_ref()) else { continue };
             // One that an earlier attempt has covered stays revoked whatever becomes of this one.
-            let mut revokes =
-                attempt.revokes.iter().filter(|regime| !is_undone || regime.closed_with.is_some());
+            let mut revokes = older().filter(|regime| !is_undone || regime.closed_with.is_some());
             let revoked = revokes.find(|regime| {
                 let ix = world.ix(&regime.primary);
                 ix.is_some_and(|ix| world.servers[ix].address == link.source)

@@ -13,17 +13,7 @@ use conclave_sim::{
     setup::Setup,
 };
 
-use super::{closed, cut_managers_from, problems, refusals};
-
-/// Nobody but its clients reaches this host.
-fn isolate(run: &Run, ix: usize) {
-    cut_managers_from(run, ix);
-    run.world(|world| {
-        for other in (0..world.servers.len()).filter(|other| *other != ix) {
-            world.network.part(Node::Host(ix), Node::Host(other));
-        }
-    });
-}
+use super::{closed, isolate, problems, refusals};
 
 fn standing(run: &Run, name: &str) -> Standing {
     run.state().members[&ServerName::from(name)].standing.clone()

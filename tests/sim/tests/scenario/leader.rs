@@ -1,6 +1,6 @@
 //! The leader or the target lost at each moment of each step.
 
-use conclave_core::model::Mode;
+use conclave_core::model::{Mode, StepKind};
 use conclave_sim::{
     ambush::{Ambush, Blow, Moment},
     network::Node,
@@ -111,6 +111,43 @@ fn fence_of_a_stopped_leader_does_not_strike_a_primary_that_is_well_again() {
         run.pass(15_000);
         run.check();
         assert_eq!(run.primary(), "db1", "after {stall} us");
+        run.settle(10_000);
+    }
+}
+
+/// The next leader has found the primary well and left no trace on its host.
+#[test]
+fn fence_agreed_on_while_its_leader_stood_still_does_not_strike_a_primary_that_is_well_again() {
+    for seed in 0..3 {
+        let mut run = Run::new(&Setup::new(Mode::Fenced, 3, 0).seed(seed).traced());
+        run.pass(3_000);
+        let owner = run.world(|world| {
+            let (moment, blow) = (Moment::BeforeCommit, Blow::Stall(20_000));
+            world.ambush = Some(Ambush { step: Some("fence"), moment, skip: 0, blow });
+            world.kill_server(0);
+            world.consensus.leader().map(|leader| (leader, world.managers[&leader].owner))
+        });
+        let (leader, owner) = owner.expect("a leader");
+        run.until(2_000, "the fence to begin", |world| world.ambush.is_none());
+        run.world(|world| world.start_server(0));
+        let step = |run: &mut Run, micros: u64| {
+            let now = run.executor.sim().now();
+            run.executor.run_until(now + micros);
+        };
+        while run.executor.sim().is_stopped(owner) {
+            step(&mut run, 50);
+        }
+        // What it proposes now is on its way when it stands still again, for longer.
+        step(&mut run, 200);
+        run.world(|world| world.stall_manager(leader, owner, 4_000_000));
+        run.pass(20_000);
+        run.check();
+        assert_eq!((run.primary(), run.state().epoch.0), ("db1".into(), 1), "seed {seed}");
+        let begun = run.state().history[0]
+            .steps
+            .iter()
+            .any(|step| matches!(step.goal, StepKind::Fence { .. }) && !step.runs.is_empty());
+        assert!(begun, "seed {seed}: it was agreed on");
         run.settle(10_000);
     }
 }

@@ -3,11 +3,13 @@
 mod ackers;
 mod fault;
 mod foolish;
+mod freeze;
 mod hook;
 mod leader;
 mod operator;
 mod random;
 mod returning;
+mod second;
 
 use conclave_core::model::{Outcome, Refusal};
 use conclave_sim::{network::Node, run::Run};
@@ -49,6 +51,16 @@ fn cut_managers_from(run: &Run, ix: usize) {
     run.world(|world| {
         for id in world.managers.keys().copied().collect::<Vec<_>>() {
             world.network.part(Node::Manager(id), Node::Host(ix));
+        }
+    });
+}
+
+/// Nobody but its clients reaches this host.
+fn isolate(run: &Run, ix: usize) {
+    cut_managers_from(run, ix);
+    run.world(|world| {
+        for other in (0..world.servers.len()).filter(|other| *other != ix) {
+            world.network.part(Node::Host(ix), Node::Host(other));
         }
     });
 }

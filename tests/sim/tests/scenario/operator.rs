@@ -1,13 +1,13 @@
 //! Operators: wishes, pauses, and the last-failover interval.
 
 use conclave_core::{
-    model::{Actor, Epoch, Outcome, Rejection, Stage, StepRecord},
+    model::{Actor, Epoch, Mode, Outcome, Rejection, Stage, StepRecord},
     ports::ProposeError,
     state::{Command, Planned, Reply},
 };
 use conclave_sim::{run::Run, setup::Setup};
 
-use super::{closed, outcomes, refusals};
+use super::{closed, cut_managers_from, outcomes, refusals};
 
 fn ann() -> Actor {
     Actor::Operator { name: "ann".into() }
@@ -74,6 +74,28 @@ fn wish_against_a_live_primary_is_refused_with_the_reason() {
     assert_eq!(run.state().epoch.0, 0);
     assert_eq!(run.said().len(), 1, "{:?}", run.said());
     assert!(run.said()[0].contains("gate.primary_alive"), "{:?}", run.said());
+}
+
+/// A bystander who sees the managers' alarm, and not that the applications are well.
+#[test]
+fn operators_word_does_not_replace_a_primary_that_its_replicas_hear() {
+    for mode in [Mode::Quorum, Mode::Fenced] {
+        // Before the managers are sure, and after.
+        for wait in [1_200, 5_000] {
+            let mut run = Run::new(&Setup::new(mode, 3, 1).traced());
+            run.pass(3_000);
+            cut_managers_from(&run, 0);
+            run.pass(wait);
+            let since = run.executor.sim().now();
+            run.wish("ann", |wish| wish.asserted_dead = true);
+            run.pass(3_000);
+            assert_eq!(run.state().epoch.0, 0, "{mode:?} {wait}: {:?}", run.said());
+            assert!(run.said()[0].contains("gate.still_heard"), "{:?}", run.said());
+            assert!(run.acknowledged_since(since) > 10, "clients were never disturbed");
+            run.world(|world| world.network.heal());
+            run.settle(10_000);
+        }
+    }
 }
 
 #[test]

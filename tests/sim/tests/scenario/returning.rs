@@ -422,3 +422,23 @@ fn primary_that_nobody_reached_is_found_harmless_when_it_is_back() {
     assert_eq!(old, (false, 0));
     run.settle(5_000);
 }
+
+/// What is not to be rejoined by itself must not go on taking writes either.
+#[test]
+fn primary_that_nobody_reached_is_made_harmless_where_it_is_not_to_be_rejoined() {
+    let mut run = Run::new(&Setup::quorum().policy(|policy| policy.rejoin = false).traced());
+    run.world(|world| world.hosts[0].has_ssh = false);
+    run.ctx.run_client(Door::Server(0), 30_000);
+    run.pass(3_000);
+    cut_managers_from(&run, 0);
+    cut_replicas_from_db1(&run);
+    closed(&mut run, 10_000, 1);
+    run.pass(2_000);
+    run.world(|world| world.network.heal());
+    run.pass(10_000);
+    assert!(!run.world(|world| world.servers[0].is_writable()), "it takes writes");
+    run.settle(10_000);
+    // Its clients' writes were never acknowledged; a person decides what becomes of them.
+    let (errant, findings) = quarantine(&run);
+    assert_eq!((findings.proved, findings.doubts), (errant, vec![]));
+}
