@@ -76,7 +76,7 @@ impl World {
         }
     }
 
-    /// STOP REPLICA, and START REPLICA after a while if nothing else has come by.
+    /// STOP REPLICA, and START REPLICA after a while.
     pub(crate) fn stop_replica(&mut self, ix: Ix) {
         if self.is_plain_replica(ix) {
             self.note(|world| format!("FAULT threads of {} stopped by hand", world.names[ix]));
@@ -94,16 +94,22 @@ impl World {
         self.servers[ix].changed();
     }
 
+    /// Comes back later if a failover is under way; nothing to do if it replicates from elsewhere by
+    /// then.
     fn start_by_hand(&mut self, ix: Ix) {
         let source = self.servers[self.primary()].address.clone();
         let is_stopped = self.servers[ix]
             .link
             .as_ref()
             .is_some_and(|link| link.receiver == Receiver::Off && link.source == source);
-        if is_stopped && self.is_plain_replica(ix) {
-            self.note(|world| format!("FAULT threads of {} started by hand", world.names[ix]));
-            self.start_receiver(ix);
-            self.start_applier(ix);
+        if !is_stopped {
+            return;
         }
+        if !self.is_plain_replica(ix) {
+            return self.later(1_000, 1_000, move |world| world.start_by_hand(ix));
+        }
+        self.note(|world| format!("FAULT threads of {} started by hand", world.names[ix]));
+        self.start_receiver(ix);
+        self.start_applier(ix);
     }
 }

@@ -70,6 +70,9 @@ fn setup(rng: &mut Rng, seed: u64) -> Setup {
         setup = setup.prefer(1);
     }
     setup.relay_log_recovery = rng.chance(50);
+    if seed % 2 == 1 {
+        setup = setup.aged();
+    }
     let policy = &mut setup.definition.policy;
     if rng.chance(30) {
         (policy.dead_acker, policy.dead_acker_ms) = (DeadAckerPolicy::Drop, Millis(2_000));

@@ -41,8 +41,11 @@ impl Run {
         let mut run = Self { ctx, executor };
         run.world(|world| world.trace = setup.trace.then(Vec::new));
         run.world(World::start_servers);
-        let forgets = setup.relay_log_recovery;
-        run.world(|world| world.servers.iter_mut().for_each(|s| s.relay_log_recovery = forgets));
+        run.world(|world| {
+            for server in &mut world.servers {
+                (server.relay_log_recovery, server.age) = (setup.relay_log_recovery, setup.age_us);
+            }
+        });
         for id in 1..=setup.managers {
             run.world(|world| world.run_manager(id));
         }

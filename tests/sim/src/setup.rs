@@ -22,6 +22,8 @@ pub struct Setup {
     pub write_every_us: u64,
     /// A restart throws away what was received and not applied.
     pub relay_log_recovery: bool,
+    /// For how long the servers had been up when the run begins.
+    pub age_us: u64,
     /// Whether readable lines are kept.
     pub trace: bool,
 }
@@ -48,6 +50,7 @@ impl Setup {
             writers: 2,
             write_every_us: 20_000,
             relay_log_recovery: false,
+            age_us: 0,
             trace: false,
         }
     }
@@ -72,6 +75,12 @@ impl Setup {
     #[must_use]
     pub fn traced(self) -> Self {
         Self { trace: true, ..self }
+    }
+
+    /// The servers have been up for an hour: none of them is taken for just restarted.
+    #[must_use]
+    pub fn aged(self) -> Self {
+        Self { age_us: 3_600_000_000, ..self }
     }
 
     /// One server is preferred as candidate.

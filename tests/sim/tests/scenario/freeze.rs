@@ -76,11 +76,10 @@ fn acker_that_answers_slowly_is_stopped_before_anybody_is_elected() {
 /// Up for long, so that whoever finds its receiver stopped takes it for a person's wish.
 #[test]
 fn stop_that_waits_at_an_acker_until_the_attempt_is_undone_is_not_made() {
-    let mut setup = Setup::quorum().traced();
+    let mut setup = Setup::quorum().aged().traced();
     // Nothing is to strike the primary, which is only cut off.
     setup.definition.servers[0].ssh = None;
     let mut run = Run::new(&setup);
-    run.world(|world| world.servers.iter_mut().for_each(|server| server.age = 3_600_000_000));
     run.pass(3_000);
     isolate(&run, 0);
     wait_for_stop(&mut run, 1, 100);
