@@ -8,7 +8,7 @@ use super::{
 use crate::{
     model::{
         Applier, ClusterName, Findings, GtidSet, Micros, Mode, Mono, Outcome, Receiver,
-        RestartPolicy, Saved, ServerFacts, ServerName, StepKind, Term,
+        RestartPolicy, Saved, ServerFacts, ServerName, StepKind, StepRecord, Term,
     },
     state::{ClusterState, Command, Member, Planned, Standing},
     step::goal::is_fatal,
@@ -133,15 +133,24 @@ fn chore(
             errant,
         })),
         (Some(step), Wanted::Step(goal)) if step.goal == goal => {
-            progress::order(view, cluster, seen, step, term, RETRY)
+            let again = progress::order(view, cluster, seen, step, term, RETRY);
+            let is_overtaken = again.is_some() && is_overtaken(cluster, step);
+            if is_overtaken { Some(plan(cluster, server, goal)) } else { again }
         }
         (Some(step), Wanted::Step(_)) if seen.running.contains_key(&step.id) => None,
-        (_, Wanted::Step(goal)) => Some(propose(Command::PlanChore {
-            cluster: name(cluster),
-            epoch: cluster.epoch,
-            planned: Planned { target: server.clone(), goal },
-        })),
+        (_, Wanted::Step(goal)) => Some(plan(cluster, server, goal)),
     }
+}
+
+fn plan(cluster: &ClusterState, server: &ServerName, goal: StepKind) -> Move {
+    let planned = Planned { target: server.clone(), goal };
+    propose(Command::PlanChore { cluster: name(cluster), epoch: cluster.epoch, planned })
+}
+
+/// It failed, and steps were numbered after it, one of which may have come by at its host, to drop an
+/// address there: what has a lower number is refused from then on (SAFETY invariant 6).
+fn is_overtaken(cluster: &ClusterState, step: &StepRecord) -> bool {
+    step.goal.is_remote() && step.has_failed() && cluster.next_seq > step.id.seq + 1
 }
 
 enum Wanted {

@@ -491,6 +491,42 @@ fn failed_chore_rests_before_it_is_tried_again() {
     assert_eq!(moves(&view), ["run make_read_only db3"]);
 }
 
+/// An address was dropped on its host on behalf of another server, under a higher number.
+#[test]
+fn failed_chore_on_a_host_is_numbered_anew_once_others_were_and_rests_all_the_same() {
+    let extra = || StepKind::SaveExtra { extra: run(3, 1), files: Vec::new() };
+    let quarantined = || Standing::Quarantined {
+        errant: run(3, 1),
+        findings: Some(Findings { proved: run(3, 1), doubts: Vec::new(), files: Vec::new() }),
+        saved: None,
+    };
+    let mut group = standing(quarantined());
+    planned(&mut group, 3, extra());
+    let step = group.cluster().chores[&name(3)].id;
+    group.begin(step);
+    group.end(step, failed());
+    let mut facts = booted(3);
+    facts.executed = run(1, 9).union(&run(3, 1));
+    let moves_after = |group: &Group, ago: u64| {
+        let mut view = view_with(group, look(3, facts.clone()));
+        let step = group.cluster().chores[&name(3)].id;
+        seen(&mut view).ended.insert(step, NOW.minus(Millis(ago)));
+        moves(&view)
+    };
+    assert_eq!(moves_after(&group, 3_000), ["run save_extra db3"]);
+    planned(&mut group, 1, StepKind::TakeVip { vip: vip() });
+    assert_eq!(moves_after(&group, 2_999), [""; 0]);
+    assert_eq!(moves_after(&group, 3_000), ["plan save_extra db3"]);
+    planned(&mut group, 3, extra());
+    let again = &group.cluster().chores[&name(3)];
+    assert_eq!((again.id.seq, again.runs.len()), (step.seq + 2, 1));
+    let again = again.id;
+    group.begin(again);
+    group.end(again, failed());
+    assert_eq!(moves_after(&group, 5_999), [""; 0], "the pause has doubled");
+    assert_eq!(moves_after(&group, 6_000), ["run save_extra db3"]);
+}
+
 #[test]
 fn chore_that_runs_is_not_replaced_by_another() {
     let mut group = Group::adopted();
