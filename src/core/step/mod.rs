@@ -174,8 +174,10 @@ async fn pursue<P: Ports>(
                     format!("the goal is not met after {ACTS} acts; next would be {action:?}");
                 return StepOutcome::Failed { why };
             }
-            Next::Wait => {
-                if ports.clock().now() >= deadline {
+            wait @ (Next::Wait | Next::Settle) => {
+                let settled = waits_since.plus(order.deadline);
+                let limit = if wait == Next::Settle { deadline.min(settled) } else { deadline };
+                if ports.clock().now() >= limit {
                     let why = format!("not met {} after the last movement", order.deadline);
                     return StepOutcome::Failed { why };
                 }

@@ -528,6 +528,33 @@ fn failed_chore_on_a_host_is_numbered_anew_once_others_were_and_rests_all_the_sa
 }
 
 #[test]
+fn acker_flagged_while_it_received_is_put_back_once_it_is_clear_that_it_does_not_acknowledge() {
+    let mut idle = replica_facts(3, 1, run(1, 9));
+    idle.semi_sync.get_or_insert_default().replica_active = false;
+    let absent_for = |ms: u64| {
+        let mut view = view_with(&Group::adopted(), look(3, idle.clone()));
+        seen(&mut view).absent.insert(name(3), NOW.minus(Millis(ms)));
+        moves(&view)
+    };
+    assert_eq!(absent_for(2_999), [""; 0]);
+    assert_eq!(absent_for(3_000), ["plan follow db3"]);
+}
+
+#[test]
+fn member_that_is_locked_out_with_what_the_primary_lacks_is_quarantined() {
+    let mut group = Group::adopted();
+    let mut asking = replica_facts(3, 1, run(1, 9).union(&run(3, 1)));
+    link(&mut asking).receiver = Receiver::Connecting;
+    // Logged as an acker again by a step that could not be met.
+    assert_eq!(with(&group, 3, asking.clone()), [""; 0]);
+    group.cluster_mut().locks.insert(name(1), names(&[3]));
+    assert_eq!(with(&group, 3, asking), [format!("quarantine db3 {}:1", uuid(3))]);
+    let mut clean = replica_facts(3, 1, run(1, 9));
+    link(&mut clean).receiver = Receiver::Connecting;
+    assert_eq!(with(&group, 3, clean), ["plan let_in db1"]);
+}
+
+#[test]
 fn chore_that_runs_is_not_replaced_by_another() {
     let mut group = Group::adopted();
     planned(&mut group, 3, StepKind::MakeReadOnly);
