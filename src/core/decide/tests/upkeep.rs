@@ -555,6 +555,24 @@ fn member_that_is_locked_out_with_what_the_primary_lacks_is_quarantined() {
 }
 
 #[test]
+fn restarted_primary_lets_in_whom_it_waits_for_before_it_is_opened() {
+    let mut group = Group::adopted();
+    group.cluster_mut().locks.insert(name(1), names(&[3]));
+    let mut asking = replica_facts(3, 1, run(1, 9));
+    link(&mut asking).receiver = Receiver::Connecting;
+    let with = |db2: Observation| {
+        let mut view = view_with(&group, look(1, restarted()));
+        for look in [db2, look(3, asking.clone())] {
+            seen(&mut view).observations.insert(look.server.clone(), look);
+        }
+        moves(&view)
+    };
+    assert_eq!(with(no_look(2)), ["plan let_in db1"]);
+    let enough = look(2, replica_facts(2, 1, run(1, 9)));
+    assert_eq!(with(enough), ["plan open_for_writes db1"]);
+}
+
+#[test]
 fn chore_that_runs_is_not_replaced_by_another() {
     let mut group = Group::adopted();
     planned(&mut group, 3, StepKind::MakeReadOnly);
