@@ -17,10 +17,6 @@ use crate::{
 /// Pause before a failed chore is tried again.
 const RETRY: Micros = Micros(3_000_000);
 
-/// An acker that receives and was not seen to acknowledge for so long will not do so by itself: one
-/// that has just connected is about to.
-const IDLE: Micros = Micros(3_000_000);
-
 /// A replica that lags more than this is no home for readers.
 const READER_LAG_SECONDS: u64 = 30;
 
@@ -246,8 +242,8 @@ fn stray(
             let is_logged = cluster.regime().is_some_and(|r| r.ackers.contains(server));
             let is_flagged = cluster.definition.mode != Mode::Quorum
                 || flag.is_none_or(|on| on == is_acker) && is_logged == is_acker;
-            let is_idle = is_acker && is_idle(view, seen, (server, facts));
-            let is_shut_out = is_shut_out(view, cluster, seen, primary, (server, facts));
+            let is_idle = is_acker && ackers::is_idle(view, seen, (server, facts));
+            let is_shut_out = ackers::is_shut_out(view, cluster, seen, primary, (server, facts));
             !(is_behind_it && is_running && is_flagged) || is_idle || is_shut_out
         }
     };
@@ -256,28 +252,6 @@ fn stray(
         true => follow_or_quarantine(view, cluster, seen, primary, (server, facts)),
         false => None,
     }
-}
-
-/// Flagged as an acker while its receiver ran, it does not acknowledge: the flag counts from the next
-/// connection on.
-fn is_idle(view: &View, seen: &ClusterView, (server, facts): (&ServerName, &ServerFacts)) -> bool {
-    let receives = facts.replica.as_ref().is_some_and(|replica| replica.receiver == Receiver::On);
-    let is_active = facts.semi_sync.as_ref().is_none_or(|semi_sync| semi_sync.replica_active);
-    let since = seen.absent.get(server);
-    receives && !is_active && since.is_some_and(|since| view.now.since(*since) >= IDLE)
-}
-
-/// Locked out by us, it asks the primary in vain: it is not let in with what the primary lacks.
-fn is_shut_out(
-    view: &View,
-    cluster: &ClusterState,
-    seen: &ClusterView,
-    primary: &ServerName,
-    (server, facts): (&ServerName, &ServerFacts),
-) -> bool {
-    let is_locked = cluster.locks.get(primary).is_some_and(|locked| locked.contains(server));
-    let theirs = seen.facts(primary, view.now, FRESH);
-    is_locked && theirs.is_some_and(|theirs| !errant(theirs, facts).is_empty())
 }
 
 /// Whether threads that are off may be off because of a restart, or because of an attempt of ours
