@@ -246,17 +246,24 @@ pub fn let_in(
     Some(StepKind::LetIn { server: server.clone(), account })
 }
 
-/// Flagged as an acker while its receiver ran, it does not acknowledge: the flag counts from the next
-/// connection on.
-pub fn is_idle(
+/// Flagged otherwise while its receiver ran, it goes on acknowledging, or goes on without: the flag
+/// counts from the next connection on.
+pub fn is_flagged_in_vain(
     view: &View,
     seen: &ClusterView,
     (server, facts): (&ServerName, &ServerFacts),
+    is_acker: bool,
 ) -> bool {
     let receives = facts.replica.as_ref().is_some_and(|replica| replica.receiver == Receiver::On);
-    let is_active = facts.semi_sync.as_ref().is_none_or(|semi_sync| semi_sync.replica_active);
-    let since = seen.absent.get(server);
-    receives && !is_active && since.is_some_and(|since| view.now.since(*since) >= IDLE)
+    let Some(semi_sync) = facts.semi_sync.as_ref().filter(|_| receives) else { return false };
+    match (is_acker, semi_sync.replica_active) {
+        (true, true) | (false, false) => false,
+        (false, true) => true,
+        (true, false) => {
+            let since = seen.absent.get(server);
+            since.is_some_and(|since| view.now.since(*since) >= IDLE)
+        }
+    }
 }
 
 /// Locked out by us, it asks the primary in vain: it is not let in with what the primary lacks.

@@ -241,10 +241,11 @@ fn stray(
             let is_acker = is_acker(view, cluster, seen, primary, server);
             let is_logged = cluster.regime().is_some_and(|r| r.ackers.contains(server));
             let is_flagged = cluster.definition.mode != Mode::Quorum
-                || flag.is_none_or(|on| on == is_acker) && is_logged == is_acker;
-            let is_idle = is_acker && ackers::is_idle(view, seen, (server, facts));
+                || flag.is_none_or(|on| on == is_acker)
+                    && is_logged == is_acker
+                    && !ackers::is_flagged_in_vain(view, seen, (server, facts), is_acker);
             let is_shut_out = ackers::is_shut_out(view, cluster, seen, primary, (server, facts));
-            !(is_behind_it && is_running && is_flagged) || is_idle || is_shut_out
+            !(is_behind_it && is_running && is_flagged) || is_shut_out
         }
     };
     let may = cluster.definition.policy.rejoin && cluster.pause.is_none() && seen.doubt.is_none();

@@ -291,11 +291,11 @@ fn follow(
         (Receiver::Connecting, _, Applier::On) => Next::Wait,
         (Receiver::On, _, Applier::On) => {
             let is_active = facts.semi_sync.as_ref().is_some_and(|s| s.replica_active);
-            match (!acker || is_active, acts) {
-                (true, _) => Next::Met,
-                // Flagged while it ran, it acknowledges from its next connection on.
-                (false, 0) => Next::Act(SqlAction::StopReceiver),
-                (false, _) => Next::Settle,
+            match (acker, is_active, acts) {
+                (true, true, _) | (false, false, _) => Next::Met,
+                // The flag was set while it ran: it counts from its next connection on.
+                (false, true, _) | (true, false, 0) => Next::Act(SqlAction::StopReceiver),
+                (true, false, _) => Next::Settle,
             }
         }
     }

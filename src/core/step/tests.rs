@@ -197,6 +197,11 @@ fn follow_brings_a_replica_over_step_by_step() {
     let seen = BTreeMap::from([(name(3), primary_facts(3, run(1, 9)))]);
     let started = next(&order(2, follow(true)), &idle, &seen, 1);
     assert_eq!(started, Next::Settle, "it has just been started");
+    // The other way round it goes on acknowledging.
+    let mut active = replica_of(3, |_| {});
+    active.semi_sync = Some(SemiSync { replica_active: true, ..SemiSync::default() });
+    assert_eq!(act(2, follow(false), &active), stop);
+    assert_eq!(next(&order(2, follow(false)), &active, &seen, 2), stop);
     assert_eq!(act(2, follow(false), &alone()), change_to_db3(Some(LinkOptions::default())));
 }
 

@@ -538,6 +538,15 @@ fn acker_flagged_while_it_received_is_put_back_once_it_is_clear_that_it_does_not
     };
     assert_eq!(absent_for(2_999), [""; 0]);
     assert_eq!(absent_for(3_000), ["plan follow db3"]);
+    // Dismissed in the same way, it still does.
+    let mut group = Group::adopted();
+    group.cluster_mut().definition.servers[2].acker = false;
+    group.cluster_mut().regimes[0].ackers = names(&[2]);
+    let mut active = replica_facts(3, 1, run(1, 9));
+    active.semi_sync.get_or_insert_default().replica_enabled = false;
+    assert_eq!(with(&group, 3, active.clone()), ["plan follow db3"]);
+    active.semi_sync.get_or_insert_default().replica_active = false;
+    assert_eq!(with(&group, 3, active), [""; 0]);
 }
 
 #[test]
