@@ -455,6 +455,11 @@ impl Live {
         self.with(cluster, |seen| seen.view.progress_at = now);
     }
 
+    /// Our own loop stalled since then.
+    pub fn has_stalled_since(&self, since: Mono, now: Mono) -> bool {
+        self.lock(now).stalled.is_some_and(|(at, _)| at >= since)
+    }
+
     /// An operator's wish; sentences go to `answers` until the wish is answered.
     ///
     /// # Errors

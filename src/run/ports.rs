@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use conclave_core::{
-    model::ClusterName,
+    model::{ClusterName, Mono},
     ports::{Clock, Consensus, Ports, ProposeError},
     state::{Command, Reply},
 };
@@ -100,5 +100,9 @@ impl Ports for World {
 
     fn progressed(&self, cluster: &ClusterName) {
         self.live.progressed(cluster, SystemClock.now());
+    }
+
+    fn has_stalled_since(&self, since: Mono) -> bool {
+        self.live.has_stalled_since(since, SystemClock.now())
     }
 }

@@ -30,6 +30,10 @@ use crate::{
 /// Sessions that wait for so long while nothing is committed wait in vain.
 const STUCK: Micros = Micros(3_000_000);
 
+/// An acker that receives and was not seen to acknowledge for so long will not do so by itself: one
+/// that has just connected is about to.
+const IDLE: Micros = Micros(3_000_000);
+
 /// What one manager saw of the ackers of one primary.
 #[derive(Clone, Debug, Default)]
 pub struct Attendance {
@@ -240,4 +244,37 @@ pub fn let_in(
     let server = cluster.locks.get(at)?.iter().find(|name| !is_primary || may(name))?;
     let account = cluster.definition.server(server)?.replication_account.clone();
     Some(StepKind::LetIn { server: server.clone(), account })
+}
+
+/// Flagged otherwise while its receiver ran, it goes on acknowledging, or goes on without: the flag
+/// counts from the next connection on.
+pub fn is_flagged_in_vain(
+    view: &View,
+    seen: &ClusterView,
+    (server, facts): (&ServerName, &ServerFacts),
+    is_acker: bool,
+) -> bool {
+    let receives = facts.replica.as_ref().is_some_and(|replica| replica.receiver == Receiver::On);
+    let Some(semi_sync) = facts.semi_sync.as_ref().filter(|_| receives) else { return false };
+    match (is_acker, semi_sync.replica_active) {
+        (true, true) | (false, false) => false,
+        (false, true) => true,
+        (true, false) => {
+            let since = seen.absent.get(server);
+            since.is_some_and(|since| view.now.since(*since) >= IDLE)
+        }
+    }
+}
+
+/// Locked out by us, it asks the primary in vain: it is not let in with what the primary lacks.
+pub fn is_shut_out(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    primary: &ServerName,
+    (server, facts): (&ServerName, &ServerFacts),
+) -> bool {
+    let is_locked = cluster.locks.get(primary).is_some_and(|locked| locked.contains(server));
+    let theirs = seen.facts(primary, view.now, FRESH);
+    is_locked && theirs.is_some_and(|theirs| !upkeep::errant(theirs, facts).is_empty())
 }

@@ -8,7 +8,7 @@ use crate::{
         Applier, GtidSet, Mode, Mono, PromotionRule, Ranked, ServerDefinition, ServerFacts,
         ServerName,
     },
-    state::{ClusterState, Standing},
+    state::{ClusterState, Member, Standing},
 };
 
 /// The field of candidates.
@@ -58,7 +58,8 @@ pub fn rank(
             version: facts.map(|facts| version_key(&facts.version)).unwrap_or_default(),
             order,
         };
-        let against = reasons_against(cluster, server, facts, got, errant.get(&server.name));
+        let mut against = reasons_against(cluster, server, facts, got, errant.get(&server.name));
+        against.extend(readers(cluster, &server.name, received));
         let keys = Keys { is_eligible: std::cmp::Reverse(against.is_empty()), ..keys };
         let named = keys.named(server, facts);
         rows.push((keys, Ranked { server: server.name.clone(), against, keys: named }));
@@ -148,6 +149,29 @@ fn reasons_against(
         }
     }
     out
+}
+
+/// A former primary's old replicas that did not come along and were not reached now may still have it
+/// for their source: they would acknowledge its commits without being on record (SAFETY section 3).
+fn readers(
+    cluster: &ClusterState,
+    candidate: &ServerName,
+    received: &BTreeMap<ServerName, GtidSet>,
+) -> Option<String> {
+    let attempts = &cluster.history;
+    let was_primary = attempts.len() >= ClusterState::HISTORY
+        || attempts.iter().any(|attempt| attempt.old_primary == *candidate);
+    if cluster.definition.mode != Mode::Quorum || !was_primary {
+        return None;
+    }
+    let is_apart = |(name, member): &(&ServerName, &Member)| {
+        member.standing != Standing::Member && !received.contains_key(*name)
+    };
+    let mut apart = cluster.members.iter().filter(is_apart).map(|(name, _)| name);
+    let reader = apart.find(|name| *name != candidate)?;
+    Some(format!(
+        "it was primary before, and {reader}, which may still read from it, was not reached"
+    ))
 }
 
 /// Transactions that one server alone has. Those that a primary of this cluster numbered are not

@@ -68,10 +68,10 @@ impl Case<'_> {
             Confirmation::Alive if is_unconfirmed || self.is_answering_unfenced() => {
                 return vec![self.give_up("the primary answers again".into())];
             }
-            Confirmation::Unclear if is_unconfirmed && self.is_stuck() => {
-                return vec![self.give_up("the primary's death was not confirmed".into())];
+            Confirmation::Alive | Confirmation::Unclear if is_unconfirmed || self.has_stalled() => {
+                let why = "the primary's death was not confirmed";
+                return self.is_stuck().then(|| self.give_up(why.into())).into_iter().collect();
             }
-            Confirmation::Unclear if is_unconfirmed => return Vec::new(),
             Confirmation::Dead | Confirmation::Alive | Confirmation::Unclear => {}
         }
         let fences = || self.steps(|goal| matches!(goal, StepKind::Fence { .. }));
@@ -222,6 +222,13 @@ impl Case<'_> {
             verdict::Outcome::NotDown if verdict.up >= verdict.needed => Confirmation::Alive,
             verdict::Outcome::NotDown | verdict::Outcome::Unconfirmed => Confirmation::Unclear,
         }
+    }
+
+    /// This leader's own loop stalled since it saw the attempt open, and nothing but ballots says
+    /// that the primary is dead: those that it had are void, however far the freeze has come.
+    fn has_stalled(&self) -> bool {
+        let opened = self.seen.opened_at.unwrap_or_default();
+        wants_ballots(self.attempt) && self.view.stalled.is_some_and(|(at, _)| at >= opened)
     }
 
     /// The count of fresh ballots. Those of the epoch before are about the same primary, asked for

@@ -133,7 +133,8 @@ pub fn holders(
     why.collect()
 }
 
-/// A healthy replica, so that the primary is not burdened; else the primary.
+/// A healthy replica, so that the primary is not burdened; else the primary, also one that restarted
+/// and may wait for this very server to acknowledge before it is opened again.
 pub fn donor(
     view: &View,
     cluster: &ClusterState,
@@ -141,5 +142,12 @@ pub fn donor(
     server: &ServerName,
 ) -> Option<ServerName> {
     let homes = upkeep::reader_homes(view, cluster, seen);
-    homes.into_iter().find(|home| *home != server).cloned()
+    let home = homes.into_iter().find(|home| *home != server).cloned();
+    let waiting = || {
+        let regime = cluster.regime().filter(|regime| regime.is_open)?;
+        let facts = seen.facts(&regime.primary, view.now, FRESH)?;
+        let is_whole = !upkeep::has_lost(view, cluster, seen, facts);
+        is_whole.then(|| regime.primary.clone())
+    };
+    home.or_else(waiting)
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     model::{
         Applier, ClusterName, Findings, GtidSet, Micros, Mode, Mono, Outcome, Receiver,
-        RestartPolicy, Saved, ServerFacts, ServerName, StepKind, Term,
+        RestartPolicy, Saved, ServerFacts, ServerName, StepKind, StepRecord, Term,
     },
     state::{ClusterState, Command, Member, Planned, Standing},
     step::goal::is_fatal,
@@ -133,15 +133,24 @@ fn chore(
             errant,
         })),
         (Some(step), Wanted::Step(goal)) if step.goal == goal => {
-            progress::order(view, cluster, seen, step, term, RETRY)
+            let again = progress::order(view, cluster, seen, step, term, RETRY);
+            let is_overtaken = again.is_some() && is_overtaken(cluster, step);
+            if is_overtaken { Some(plan(cluster, server, goal)) } else { again }
         }
         (Some(step), Wanted::Step(_)) if seen.running.contains_key(&step.id) => None,
-        (_, Wanted::Step(goal)) => Some(propose(Command::PlanChore {
-            cluster: name(cluster),
-            epoch: cluster.epoch,
-            planned: Planned { target: server.clone(), goal },
-        })),
+        (_, Wanted::Step(goal)) => Some(plan(cluster, server, goal)),
     }
+}
+
+fn plan(cluster: &ClusterState, server: &ServerName, goal: StepKind) -> Move {
+    let planned = Planned { target: server.clone(), goal };
+    propose(Command::PlanChore { cluster: name(cluster), epoch: cluster.epoch, planned })
+}
+
+/// It failed, and steps were numbered after it, one of which may have come by at its host, to drop an
+/// address there: what has a lower number is refused from then on (SAFETY invariant 6).
+fn is_overtaken(cluster: &ClusterState, step: &StepRecord) -> bool {
+    step.goal.is_remote() && step.has_failed() && cluster.next_seq > step.id.seq + 1
 }
 
 enum Wanted {
@@ -232,8 +241,11 @@ fn stray(
             let is_acker = is_acker(view, cluster, seen, primary, server);
             let is_logged = cluster.regime().is_some_and(|r| r.ackers.contains(server));
             let is_flagged = cluster.definition.mode != Mode::Quorum
-                || flag.is_none_or(|on| on == is_acker) && is_logged == is_acker;
-            !(is_behind_it && is_running && is_flagged)
+                || flag.is_none_or(|on| on == is_acker)
+                    && is_logged == is_acker
+                    && !ackers::is_flagged_in_vain(view, seen, (server, facts), is_acker);
+            let is_shut_out = ackers::is_shut_out(view, cluster, seen, primary, (server, facts));
+            !(is_behind_it && is_running && is_flagged) || is_shut_out
         }
     };
     let may = cluster.definition.policy.rejoin && cluster.pause.is_none() && seen.doubt.is_none();
@@ -416,6 +428,12 @@ fn primary_goal(
     };
     let is_to_be_opened = is_to_be_opened && !has_lost(view, cluster, seen, facts);
     if is_to_be_opened && (!regime.is_open || is_to_be_kept()) && cluster.pause.is_none() {
+        // It waits for ackers, and one that asks for it may have been locked out before.
+        let is_short = ackers::present(view, cluster, seen) < regime.acks as usize;
+        let locked = ackers::let_in(view, cluster, seen, &regime.primary, facts);
+        if let Some(goal) = locked.filter(|_| is_short) {
+            return Some(goal);
+        }
         return Some(StepKind::OpenForWrites {
             acks: regime.acks.min(gate::wanted_acks(cluster).max(regime.acks)),
             ackers: regime.ackers.clone(),

@@ -376,6 +376,10 @@ pub trait Ports: Send + Sync {
     /// A step of this cluster moves on, although its goal is not met yet: its attempt is not
     /// stuck.
     fn progressed(&self, cluster: &ClusterName);
+
+    /// This manager's own loop stalled since then, longer than the policy's `stall_ms`: what was
+    /// seen before is void.
+    fn has_stalled_since(&self, since: Mono) -> bool;
 }
 
 impl PortError {

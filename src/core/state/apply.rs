@@ -657,7 +657,11 @@ impl ClusterState {
         let id = StepId { epoch, seq: self.next_seq };
         self.next_seq += 1;
         let Planned { target, goal } = planned;
-        let chore = StepRecord { id, target: target.clone(), goal, runs: Vec::new() };
+        // Numbered anew because its host refused the old number, it goes on resting between runs.
+        let former = self.chores.get(&target);
+        let former = former.filter(|former| former.goal == goal && goal.is_remote());
+        let runs = former.map_or_else(Vec::new, |former| former.runs.clone());
+        let chore = StepRecord { id, target: target.clone(), goal, runs };
         self.chores.insert(target, chore);
         Ok(Reply::Ok)
     }

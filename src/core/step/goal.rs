@@ -23,6 +23,9 @@ pub enum Next {
     Act(SqlAction),
     /// The server is on its way; look again.
     Wait,
+    /// It is as good as there; look again, but not for long: nothing that moves on it means that it
+    /// is still on its way.
+    Settle,
     /// The goal cannot be met by acting here.
     Impossible(String),
 }
@@ -73,7 +76,7 @@ pub fn next(
         StepKind::Apply { target } => apply(facts, target),
         StepKind::Detach => detach(facts),
         StepKind::Follow { source, acker, options } => {
-            follow(order, facts, seen.get(source), (source, *acker, options))
+            follow(order, facts, seen.get(source), (source, *acker, options), acts)
         }
         StepKind::OpenForWrites { acks, .. } => open_for_writes(order, facts, seen, *acks),
         StepKind::ResumeReceiver => resume(order, facts),
@@ -252,6 +255,7 @@ fn follow(
     facts: &ServerFacts,
     theirs: Option<&ServerFacts>,
     (source, acker, options): (&ServerName, bool, &LinkOptions),
+    acts: usize,
 ) -> Next {
     if let Some(action) = harmless(facts) {
         return Next::Act(action);
@@ -287,9 +291,11 @@ fn follow(
         (Receiver::Connecting, _, Applier::On) => Next::Wait,
         (Receiver::On, _, Applier::On) => {
             let is_active = facts.semi_sync.as_ref().is_some_and(|s| s.replica_active);
-            match !acker || is_active {
-                true => Next::Met,
-                false => Next::Wait,
+            match (acker, is_active, acts) {
+                (true, true, _) | (false, false, _) => Next::Met,
+                // The flag was set while it ran: it counts from its next connection on.
+                (false, true, _) | (true, false, 0) => Next::Act(SqlAction::StopReceiver),
+                (true, false, _) => Next::Settle,
             }
         }
     }

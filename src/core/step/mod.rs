@@ -79,12 +79,24 @@ pub async fn run<P: Ports>(ports: &P, order: &StepOrder) -> End {
             if let StepKind::Examine { extra, suspicion } = &order.record.goal {
                 examine::run(ports, order, session, (extra, suspicion)).await
             } else {
-                pursue(ports, order, session).await
+                pursue(ports, order, session, began).await
             }
         }
         Err(error) => StepOutcome::Failed { why: error.to_string() },
     };
     end(ports, order, began, outcome).await
+}
+
+/// What the first steps of a failover rest on is what managers saw a moment ago, and a stall voids
+/// it: whoever decided on them looks again (SAFETY invariant 3).
+fn is_void<P: Ports>(ports: &P, order: &StepOrder, began: Mono) -> bool {
+    matches!(order.record.goal, StepKind::StopReceiver | StepKind::Fence { .. })
+        && ports.has_stalled_since(began)
+}
+
+fn stalled() -> StepOutcome {
+    let why = "this manager stalled before it could act: what it saw is void".into();
+    StepOutcome::Failed { why }
 }
 
 async fn begin<P: Ports>(ports: &P, order: &StepOrder) -> Result<(), ProposeError> {
@@ -114,6 +126,7 @@ async fn pursue<P: Ports>(
     ports: &P,
     order: &StepOrder,
     mut session: <P::Mysql as Mysql>::Session,
+    began: Mono,
 ) -> StepOutcome {
     let mut acts = 0;
     let mut waited_for = None;
@@ -121,6 +134,7 @@ async fn pursue<P: Ports>(
     let mut progress = None;
     let mut deadline = ports.clock().now().plus(order.deadline);
     loop {
+        let looked = ports.clock().now();
         // A look has its own time: what is not met at the deadline is said so.
         let look_by = deadline.max(ports.clock().now().plus(LOOK));
         let facts = match session.look(look_by).await {
@@ -143,6 +157,9 @@ async fn pursue<P: Ports>(
         match goal::next(order, &facts, &seen, acts) {
             Next::Met => return met(acts, facts, waited_for),
             Next::Impossible(why) => return StepOutcome::Failed { why },
+            Next::Act(_) if is_void(ports, order, began) => return stalled(),
+            // What it would rest on may be of long ago.
+            Next::Act(_) if ports.has_stalled_since(looked) => {}
             Next::Act(action) if acts < ACTS => {
                 let is_long = matches!(action, SqlAction::Clone { .. });
                 let limit = if is_long { ports.clock().now().plus(CLONE) } else { deadline };
@@ -157,8 +174,10 @@ async fn pursue<P: Ports>(
                     format!("the goal is not met after {ACTS} acts; next would be {action:?}");
                 return StepOutcome::Failed { why };
             }
-            Next::Wait => {
-                if ports.clock().now() >= deadline {
+            wait @ (Next::Wait | Next::Settle) => {
+                let settled = waits_since.plus(order.deadline);
+                let limit = if wait == Next::Settle { deadline.min(settled) } else { deadline };
+                if ports.clock().now() >= limit {
                     let why = format!("not met {} after the last movement", order.deadline);
                     return StepOutcome::Failed { why };
                 }
@@ -232,6 +251,9 @@ fn broken_act(action: &SqlAction, error: &PortError) -> StepOutcome {
 async fn run_remote<P: Ports>(ports: &P, order: &StepOrder, began: Mono) -> End {
     if let Err(error) = begin(ports, order).await {
         return End::NotBegun(error);
+    }
+    if is_void(ports, order, began) {
+        return end(ports, order, began, stalled()).await;
     }
     let mut text = release(ports, order).await;
     let limit = match matches!(order.record.goal, StepKind::SaveExtra { .. }) {

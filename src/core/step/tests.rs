@@ -192,7 +192,16 @@ fn follow_brings_a_replica_over_step_by_step() {
     assert_eq!(act(2, follow(false), &replica_of(3, |_| {})), stop);
     let mut idle = replica_of(3, |_| {});
     idle.semi_sync = Some(SemiSync { replica_enabled: true, ..SemiSync::default() });
-    assert_eq!(act(2, follow(true), &idle), Next::Wait);
+    // Flagged while it ran: by somebody else, or its receiver was started by hand meanwhile.
+    assert_eq!(act(2, follow(true), &idle), stop);
+    let seen = BTreeMap::from([(name(3), primary_facts(3, run(1, 9)))]);
+    let started = next(&order(2, follow(true)), &idle, &seen, 1);
+    assert_eq!(started, Next::Settle, "it has just been started");
+    // The other way round it goes on acknowledging.
+    let mut active = replica_of(3, |_| {});
+    active.semi_sync = Some(SemiSync { replica_active: true, ..SemiSync::default() });
+    assert_eq!(act(2, follow(false), &active), stop);
+    assert_eq!(next(&order(2, follow(false)), &active, &seen, 2), stop);
     assert_eq!(act(2, follow(false), &alone()), change_to_db3(Some(LinkOptions::default())));
 }
 

@@ -388,7 +388,7 @@ impl State {
                     self.runs[at].phase = Phase::Act(acts);
                     true
                 }
-                Some(Next::Wait) => return,
+                Some(Next::Wait | Next::Settle) => return,
                 Some(Next::Met) if leads => {
                     let (begun_in, took_us) = (token.term, Micros(0));
                     let outcome = StepOutcome::Done { evidence: self.evidence(ix) };

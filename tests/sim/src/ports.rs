@@ -84,6 +84,12 @@ impl Ports for SimPorts {
             manager.progressed(now);
         }
     }
+
+    fn has_stalled_since(&self, since: Mono) -> bool {
+        let now = self.now();
+        let world = self.ctx.world();
+        world.managers.get(&self.manager).is_some_and(|me| me.has_stalled_since(since, now))
+    }
 }
 
 impl Clock for SimPorts {

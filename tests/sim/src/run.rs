@@ -309,8 +309,8 @@ impl World {
         // One too many is kept while the others are too few.
         let wanted = state.definition.ackers_of(&regime.primary);
         let others = wanted.iter().filter_map(|name| self.ix(name));
-        let is_needed =
-            others.filter(|ix| self.servers[*ix].is_acker()).count() < regime.acks as usize;
+        let acknowledge = others.filter(|ix| self.servers[*ix].is_acker_of(primary));
+        let is_needed = acknowledge.count() < regime.acks as usize;
         let is_right = is_so == (is_wanted, is_wanted) || is_needed && is_so == (true, true);
         if state.definition.mode == Mode::Quorum && !is_right {
             return Some(format!("{name} is to acknowledge: {is_wanted}; logged, does: {is_so:?}"));

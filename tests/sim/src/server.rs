@@ -270,6 +270,13 @@ impl Server {
         self.executed.set(&self.uuids)
     }
 
+    /// In the binary log: executed, or waiting for acknowledgements.
+    pub fn logged(&self) -> GtidSet {
+        let mut logged = self.executed.clone();
+        self.waits.iter().for_each(|wait| logged.add(self.binlog[wait.index - 1]));
+        logged.set(&self.uuids)
+    }
+
     /// Executed, or in the relay log.
     pub fn has_received(&self, trx: Trx) -> bool {
         let is_retrieved = |link: &Link| link.retrieved.has(trx);
@@ -568,6 +575,12 @@ impl Server {
     /// `Rpl_semi_sync_replica_status`: its receiver is connected and acknowledges.
     pub fn is_acker(&self) -> bool {
         self.link.as_ref().and_then(|link| link.wire).is_some_and(|wire| wire.is_semi)
+    }
+
+    /// It acknowledges the commits of that server.
+    pub fn is_acker_of(&self, source: Ix) -> bool {
+        let wire = self.link.as_ref().and_then(|link| link.wire);
+        wire.is_some_and(|wire| wire.is_semi && wire.source == source)
     }
 }
 

@@ -148,3 +148,28 @@ fn tail_of_an_earlier_primary_is_not_errant_even_if_its_successor_was_never_seen
     let field = ranked(&group, &sets, None);
     assert_eq!((field.target, field.errant), (ahead, BTreeMap::new()));
 }
+
+#[test]
+fn former_primary_is_no_candidate_while_somebody_may_still_read_from_it() {
+    let apart = |old_primary: u64, standing| {
+        let mut group = Group::adopted();
+        let mut closed = super::freezing().attempt().clone();
+        closed.old_primary = name(old_primary);
+        let cluster = group.cluster_mut();
+        cluster.history.push_back(closed);
+        cluster.members.get_mut(&name(3)).expect("db3 is a member").standing = standing;
+        group
+    };
+    let former = || Standing::Former { vips_dropped: true };
+    let against = |group: Group, reached: &[u64]| {
+        let received = reached.iter().map(|server| (name(*server), run(1, 9))).collect();
+        let ranking = ranked(&group, &received, None).ranking;
+        let of_db2 = ranking.into_iter().find(|ranked| ranked.server == name(2));
+        of_db2.map(|ranked| ranked.against).unwrap_or_default()
+    };
+    let why = "it was primary before, and db3, which may still read from it, was not reached";
+    assert_eq!(against(apart(2, former()), &[2]), [why]);
+    assert_eq!(against(apart(2, former()), &[2, 3]), [""; 0], "its receiver was stopped");
+    assert_eq!(against(apart(1, former()), &[2]), [""; 0], "nobody ever read from it");
+    assert_eq!(against(apart(2, Standing::Member), &[2]), [""; 0], "it reads from db1");
+}

@@ -354,6 +354,47 @@ fn confirmed_before_its_first_step(term: u64) {
 }
 
 #[test]
+fn freeze_waits_for_ballots_again_once_its_leader_has_stalled() {
+    let mut group = freezing();
+    group.meet("stop_receiver", &run(1, 9));
+    let (down, up, unknown) = (Answer::Down, Answer::Up, Answer::Unknown);
+    let after = |stalled: u64, answers| {
+        let mut view = bereft_view(&group);
+        view.stalled = Some((NOW.minus(Millis(stalled)), Micros(4_000_000)));
+        seen(&mut view).opened_at = Some(NOW.minus(Millis(5_000)));
+        seen(&mut view).tally = Some(tally(Epoch(1), answers));
+        view
+    };
+    let unclear = [down, up, unknown];
+    // A stall before it was opened says nothing of the ballots that it was opened on.
+    assert_eq!(short(&next(&after(5_001, unclear))), ["propose elect"]);
+    assert_eq!(short(&next(&after(4_000, unclear))), [""; 0]);
+    assert_eq!(short(&next(&after(4_000, [down, down, unknown]))), ["propose elect"]);
+    let mut stuck = after(4_000, unclear);
+    seen(&mut stuck).progress_at = NOW.minus(Millis(30_000));
+    let Command::Undo { why, .. } = proposed(&stuck) else { panic!("an undo") };
+    assert_eq!(why, "the primary's death was not confirmed");
+    // Replicas that hear it are the second key: not confirmed either.
+    let mut heard = after(4_000, [down, down, unknown]);
+    let ballots = seen(&mut heard).tally.iter_mut().flat_map(|tally| tally.ballots.values_mut());
+    ballots.for_each(|counted| {
+        let hears = crate::model::Hearing::Hears { age: Micros(0) };
+        counted.ballot.hearing.insert(name(2), hears);
+    });
+    assert_eq!(short(&next(&heard)), [""; 0]);
+    group.meet("fence", &GtidSet::empty());
+    assert_eq!(short(&next(&after_fenced(&group, unclear))), ["propose elect"]);
+}
+
+/// The leader has stalled since; the old primary is fenced.
+fn after_fenced(group: &Group, answers: [Answer; 3]) -> View {
+    let mut view = bereft_view(group);
+    view.stalled = Some((NOW, Micros(4_000_000)));
+    seen(&mut view).tally = Some(tally(Epoch(1), answers));
+    view
+}
+
+#[test]
 fn freeze_of_a_primary_that_answers_a_majority_again_is_given_up_unless_it_is_fenced() {
     let mut group = freezing();
     group.meet("stop_receiver", &run(1, 9));

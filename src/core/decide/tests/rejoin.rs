@@ -190,6 +190,30 @@ fn server_is_rebuilt_then_follows_and_who_wanted_it_is_remembered() {
     assert_eq!(found, (&Standing::Member, &None, &Some(wish)));
 }
 
+/// Nobody else is left, and without an acker it is not opened again.
+#[test]
+fn server_is_rebuilt_from_a_restarted_primary_that_may_wait_for_it() {
+    let mut group = quarantined(0);
+    assert_eq!(agree(&mut group, Discard::Proved), Reply::Ok);
+    let restarted = |last: u64| {
+        let mut facts = primary_facts(1, run(1, last));
+        (facts.read_only, facts.super_read_only, facts.uptime_seconds) = (true, true, 2);
+        let mut view = view_of(&group, returned());
+        let mut behind = replica_facts(2, 1, run(1, 9));
+        behind.semi_sync = Some(Default::default());
+        (link(&mut behind).receiver, link(&mut behind).applier) =
+            (crate::model::Receiver::Off, crate::model::Applier::Off);
+        for look in [look(1, facts), look(2, behind)] {
+            seen(&mut view).observations.insert(look.server.clone(), look);
+        }
+        moves(&view)
+    };
+    let expected = ["plan open_for_writes db1", "plan rebuild db3"];
+    assert_eq!(restarted(9), expected);
+    // It has lost what db2 has from it: nothing is made a copy of that.
+    assert!(!restarted(8).contains(&expected[1].to_owned()));
+}
+
 #[test]
 fn clean_server_is_had_back_where_the_policy_leaves_that_to_people() {
     let mut group = Group::adopted();

@@ -491,6 +491,96 @@ fn failed_chore_rests_before_it_is_tried_again() {
     assert_eq!(moves(&view), ["run make_read_only db3"]);
 }
 
+/// An address was dropped on its host on behalf of another server, under a higher number.
+#[test]
+fn failed_chore_on_a_host_is_numbered_anew_once_others_were_and_rests_all_the_same() {
+    let extra = || StepKind::SaveExtra { extra: run(3, 1), files: Vec::new() };
+    let quarantined = || Standing::Quarantined {
+        errant: run(3, 1),
+        findings: Some(Findings { proved: run(3, 1), doubts: Vec::new(), files: Vec::new() }),
+        saved: None,
+    };
+    let mut group = standing(quarantined());
+    planned(&mut group, 3, extra());
+    let step = group.cluster().chores[&name(3)].id;
+    group.begin(step);
+    group.end(step, failed());
+    let mut facts = booted(3);
+    facts.executed = run(1, 9).union(&run(3, 1));
+    let moves_after = |group: &Group, ago: u64| {
+        let mut view = view_with(group, look(3, facts.clone()));
+        let step = group.cluster().chores[&name(3)].id;
+        seen(&mut view).ended.insert(step, NOW.minus(Millis(ago)));
+        moves(&view)
+    };
+    assert_eq!(moves_after(&group, 3_000), ["run save_extra db3"]);
+    planned(&mut group, 1, StepKind::TakeVip { vip: vip() });
+    assert_eq!(moves_after(&group, 2_999), [""; 0]);
+    assert_eq!(moves_after(&group, 3_000), ["plan save_extra db3"]);
+    planned(&mut group, 3, extra());
+    let again = &group.cluster().chores[&name(3)];
+    assert_eq!((again.id.seq, again.runs.len()), (step.seq + 2, 1));
+    let again = again.id;
+    group.begin(again);
+    group.end(again, failed());
+    assert_eq!(moves_after(&group, 5_999), [""; 0], "the pause has doubled");
+    assert_eq!(moves_after(&group, 6_000), ["run save_extra db3"]);
+}
+
+#[test]
+fn acker_flagged_while_it_received_is_put_back_once_it_is_clear_that_it_does_not_acknowledge() {
+    let mut idle = replica_facts(3, 1, run(1, 9));
+    idle.semi_sync.get_or_insert_default().replica_active = false;
+    let absent_for = |ms: u64| {
+        let mut view = view_with(&Group::adopted(), look(3, idle.clone()));
+        seen(&mut view).absent.insert(name(3), NOW.minus(Millis(ms)));
+        moves(&view)
+    };
+    assert_eq!(absent_for(2_999), [""; 0]);
+    assert_eq!(absent_for(3_000), ["plan follow db3"]);
+    // Dismissed in the same way, it still does.
+    let mut group = Group::adopted();
+    group.cluster_mut().definition.servers[2].acker = false;
+    group.cluster_mut().regimes[0].ackers = names(&[2]);
+    let mut active = replica_facts(3, 1, run(1, 9));
+    active.semi_sync.get_or_insert_default().replica_enabled = false;
+    assert_eq!(with(&group, 3, active.clone()), ["plan follow db3"]);
+    active.semi_sync.get_or_insert_default().replica_active = false;
+    assert_eq!(with(&group, 3, active), [""; 0]);
+}
+
+#[test]
+fn member_that_is_locked_out_with_what_the_primary_lacks_is_quarantined() {
+    let mut group = Group::adopted();
+    let mut asking = replica_facts(3, 1, run(1, 9).union(&run(3, 1)));
+    link(&mut asking).receiver = Receiver::Connecting;
+    // Logged as an acker again by a step that could not be met.
+    assert_eq!(with(&group, 3, asking.clone()), [""; 0]);
+    group.cluster_mut().locks.insert(name(1), names(&[3]));
+    assert_eq!(with(&group, 3, asking), [format!("quarantine db3 {}:1", uuid(3))]);
+    let mut clean = replica_facts(3, 1, run(1, 9));
+    link(&mut clean).receiver = Receiver::Connecting;
+    assert_eq!(with(&group, 3, clean), ["plan let_in db1"]);
+}
+
+#[test]
+fn restarted_primary_lets_in_whom_it_waits_for_before_it_is_opened() {
+    let mut group = Group::adopted();
+    group.cluster_mut().locks.insert(name(1), names(&[3]));
+    let mut asking = replica_facts(3, 1, run(1, 9));
+    link(&mut asking).receiver = Receiver::Connecting;
+    let with = |db2: Observation| {
+        let mut view = view_with(&group, look(1, restarted()));
+        for look in [db2, look(3, asking.clone())] {
+            seen(&mut view).observations.insert(look.server.clone(), look);
+        }
+        moves(&view)
+    };
+    assert_eq!(with(no_look(2)), ["plan let_in db1"]);
+    let enough = look(2, replica_facts(2, 1, run(1, 9)));
+    assert_eq!(with(enough), ["plan open_for_writes db1"]);
+}
+
 #[test]
 fn chore_that_runs_is_not_replaced_by_another() {
     let mut group = Group::adopted();

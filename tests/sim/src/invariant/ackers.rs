@@ -39,7 +39,10 @@ impl Invariant for Ackers {
             if regime.acks == 0 {
                 continue;
             }
-            let real = world.servers.iter().filter(|server| {
+            // One that was locked out has lost its connection there, whatever it knows of it yet:
+            // nothing that it sends is taken.
+            let others = world.servers.iter().filter(|s| !primary.locked.contains(&s.ix));
+            let real = others.filter(|server| {
                 let wire = server.link.as_ref().and_then(|link| link.wire);
                 wire.is_some_and(|w| w.source == ix && w.boot == primary.boot && w.is_semi)
             });

@@ -5,7 +5,7 @@
 use conclave_core::{model::Regime, ports::SqlAction};
 
 use super::{Event, Invariant, of};
-use crate::{server::Server, world::World};
+use crate::{network::Ix, server::Server, world::World};
 
 /// Compares what is agreed with what the primary in force does.
 pub struct Agreed;
@@ -36,7 +36,14 @@ impl Invariant for Agreed {
                 }
             }
             Event::Tick if primary.is_writable() => {
-                let ackers = primary.dumps.iter().filter(|(_, dump)| dump.is_semi);
+                // A source goes on counting a connection whose other end is gone: nobody is left
+                // who could acknowledge over it.
+                let is_alive = |ix: &Ix, number| {
+                    let wire = world.servers[*ix].link.as_ref().and_then(|link| link.wire);
+                    wire.is_some_and(|wire| wire.dump == number)
+                };
+                let dumps = primary.dumps.iter();
+                let ackers = dumps.filter(|(ix, d)| d.is_semi && is_alive(ix, d.number));
                 let mut names = ackers.map(|(ix, _)| &world.names[*ix]);
                 match names.find(|name| !regime.ackers.contains(*name)) {
                     None => Ok(()),

@@ -42,7 +42,7 @@ impl Invariant for Establish {
     }
 
     fn see(&mut self, event: &Event, world: &World) -> Result<(), String> {
-        if matches!(event, Event::Tick | Event::Acted { .. }) {
+        if matches!(event, Event::Tick | Event::Acting { .. } | Event::Acted { .. }) {
             self.look(world);
         }
         if !matches!(event, Event::Acting { .. } | Event::RemoteActing { .. }) {

@@ -127,7 +127,7 @@ impl Checker {
             Box::new(applied::Applied),
             Box::new(establish::Establish::default()),
             Box::new(no_return::NoReturn),
-            Box::new(readmission::Readmission),
+            Box::new(readmission::Readmission::default()),
             Box::new(proved::Proved::default()),
             Box::new(discard::Discarded),
             Box::new(time::Time::default()),

@@ -4,10 +4,19 @@
 use conclave_core::{model::StepKind, ports::SqlAction};
 
 use super::{Event, Invariant, goal, of};
-use crate::world::World;
+use crate::{clock::Micros, world::World};
+
+/// How long a look and the statement that rests on it may be on their way. What a person writes on
+/// that server in between, past `super_read_only`, nobody can know of: the next look does, before
+/// the receiver is started.
+const ON_ITS_WAY: Micros = 2_000_000;
 
 /// Looks at each enabling of an acker.
-pub struct Readmission;
+#[derive(Default)]
+pub struct Readmission {
+    /// When each of the transactions written by hand was there first, in their order.
+    errant_since: Vec<Micros>,
+}
 
 impl Invariant for Readmission {
     fn name(&self) -> &'static str {
@@ -15,11 +24,16 @@ impl Invariant for Readmission {
     }
 
     fn see(&mut self, event: &Event, world: &World) -> Result<(), String> {
+        let now = world.sim.now();
+        self.errant_since.resize(world.errant.len(), now);
         let Event::Acting { server, token, action: SqlAction::SetSemiSyncReplica { on: true } } =
             event
         else {
             return Ok(());
         };
+        let since = world.errant.iter().zip(&self.errant_since);
+        let young: Vec<_> = since.filter(|(_, at)| now - **at <= ON_ITS_WAY).collect();
+        let is_young = |trx| young.iter().any(|(errant, _)| *errant == trx);
         let group = world.consensus.newest();
         let Some(cluster) = of(&group, &world.cluster) else { return Ok(()) };
         let name = &world.names[*server];
@@ -35,7 +49,7 @@ impl Invariant for Readmission {
         }
         let Some(primary) = world.ix(source).map(|ix| &world.servers[ix]) else { return Ok(()) };
         let mut logged = world.servers[*server].binlog.iter();
-        match logged.find(|trx| !primary.has_logged(**trx)) {
+        match logged.find(|trx| !primary.has_logged(**trx) && !is_young(*trx)) {
             None => Ok(()),
             Some(trx) => Err(format!("{name} is made an acker with {trx:?}, not on {source}")),
         }

@@ -116,8 +116,17 @@ impl Manager {
         self.awake_at = now;
         if gap >= policy.stall_ms.into() {
             self.pings.stall(now);
+            self.ballots.clear();
             self.view.stalled = Some((now, gap));
         }
+    }
+
+    /// Its process did not run for a while since then, or does so again just now.
+    pub fn has_stalled_since(&self, since: Mono, now: Mono) -> bool {
+        let cluster = self.view.group.clusters.values().next();
+        let patience = cluster.map(|cluster| Span::from(cluster.definition.policy.stall_ms));
+        patience.is_some_and(|patience| now.since(self.awake_at) >= patience)
+            || self.view.stalled.is_some_and(|(at, _)| at >= since)
     }
 
     /// Brings the view up to date.

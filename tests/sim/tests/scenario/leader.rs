@@ -1,6 +1,6 @@
 //! The leader or the target lost at each moment of each step.
 
-use conclave_core::model::{Mode, StepKind};
+use conclave_core::model::{Mode, Outcome, StepKind};
 use conclave_sim::{
     ambush::{Ambush, Blow, Moment},
     network::Node,
@@ -149,6 +149,34 @@ fn fence_agreed_on_while_its_leader_stood_still_does_not_strike_a_primary_that_i
             .any(|step| matches!(step.goal, StepKind::Fence { .. }) && !step.runs.is_empty());
         assert!(begun, "seed {seed}: it was agreed on");
         run.settle(10_000);
+    }
+}
+
+#[test]
+fn freeze_of_a_leader_that_stalled_is_given_up_if_the_primary_is_well_again() {
+    use Moment::{BeforeAct, BeforeCommit, BeforeLock};
+    let stop = "stop_receiver";
+    for (step, moment) in [("fence", BeforeAct), (stop, BeforeLock), (stop, BeforeCommit)] {
+        let mut run = Run::new(&Setup::quorum().traced());
+        run.pass(3_000);
+        let dead = run.leader() % 3 + 1;
+        run.world(|world| {
+            // So nobody can take over from the one that stalls.
+            world.kill_manager(dead);
+            let blow = Blow::Stall(6_000_000);
+            world.ambush = Some(Ambush { step: Some(step), moment, skip: 0, blow });
+            world.power_off(0);
+        });
+        run.until(5_000, "the freeze to begin", |world| world.ambush.is_none());
+        run.world(|world| world.power_on(0));
+        super::closed(&mut run, 20_000, 1);
+        run.check();
+        let outcomes = super::outcomes(&run);
+        let is_undone = matches!(&outcomes[..], [Some(Outcome::Aborted { .. })]);
+        assert!(is_undone, "{step} {moment:?}: {outcomes:?}");
+        assert_eq!(run.primary(), "db1", "{step} {moment:?}");
+        run.world(|world| world.start_manager(dead));
+        run.settle(30_000);
     }
 }
 

@@ -442,3 +442,34 @@ fn primary_that_nobody_reached_is_made_harmless_where_it_is_not_to_be_rejoined()
     let (errant, findings) = quarantine(&run);
     assert_eq!((findings.proved, findings.doubts), (errant, vec![]));
 }
+
+#[test]
+fn former_primary_is_not_promoted_while_a_server_left_behind_may_still_read_from_it() {
+    let mut run = Run::new(&Setup::quorum_of_five().prefer(0).traced());
+    run.pass(3_000);
+    // Nobody writes when it dies, so it has nothing of its own.
+    run.world(|world| world.network.part(Node::Client, Node::Host(0)));
+    cut_managers_from(&run, 4);
+    run.pass(1_000);
+    run.world(|world| world.kill_server(0));
+    closed(&mut run, 10_000, 1);
+    bring_back(&run, 0);
+    run.until(20_000, "db1 to follow, and db5 to follow db1 as before", |world| {
+        let state = world.state();
+        let member = state.and_then(|state| state.members.get(&"db1".into()).cloned());
+        let is_back = member.is_some_and(|member| member.standing == Standing::Member);
+        is_back && world.servers[4].is_acker_of(0)
+    });
+    // Vouched for, it is the preferred one.
+    run.pass(15_000);
+    let second = run.primary_ix();
+    run.world(|world| world.kill_server(second));
+    closed(&mut run, 30_000, 2);
+    run.check();
+    assert_ne!(run.primary(), "db1");
+    run.world(|world| {
+        world.network.heal();
+        world.unmask(second);
+    });
+    run.settle(60_000);
+}
