@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result};
-use crate::install::{Install, run};
+use crate::install::run;
 use crate::keeper::{
     block_child_signals, ip_batch, malformed, own_mounts, quiet_ipv6, reap_children, sysctl,
 };
@@ -126,7 +126,8 @@ fn plug_in(place: Place) -> String {
 pub fn init(root: &Path, host: &str) -> Result<()> {
     let children = block_child_signals()?;
     let files = Files::new(root);
-    let place = files.read_spec()?.place(host)?;
+    let spec = files.read_spec()?;
+    let place = spec.place(host)?;
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)
         .context(|| "make the host's namespaces".into())?;
     println!("namespaces");
@@ -137,7 +138,11 @@ pub fn init(root: &Path, host: &str) -> Result<()> {
     if place.role == Role::Server {
         start_sshd(&files, host)?;
     }
-    let services = Arc::new(Mutex::new(Services::new(&files.read_install()?)));
+    let program = match spec.mysqld {
+        Some(program) => program,
+        None => files.read_install()?.program("mysqld"),
+    };
+    let services = Arc::new(Mutex::new(Services::new(program)));
     serve(&files, host, Arc::clone(&services))?;
     println!("up");
     loop {
@@ -211,8 +216,8 @@ struct Services {
 }
 
 impl Services {
-    fn new(install: &Install) -> Services {
-        Services { program: install.program("mysqld"), mysqld: None, restart_after: None }
+    fn new(program: PathBuf) -> Services {
+        Services { program, mysqld: None, restart_after: None }
     }
 
     /// A child of init has been reaped; if it was mysqld, brings it back if told so.

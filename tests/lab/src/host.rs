@@ -106,6 +106,9 @@ impl Host {
             let make = || mount(kind, &srv, kind, none, Some(size.as_str()));
             keeper.within(make).and_then(|made| Ok(made?)).context(|| "mount /srv".into())?;
         }
+        if self.shared.spec.mysqld.is_some() {
+            return Ok(());
+        }
         self.copy_template()?;
         let (cnf, srv) = (mysql::my_cnf(&self.shared, self.place), self.srv().join("my.cnf"));
         let written = keeper.within(|| fs::write(&srv, cnf)).and_then(|written| written);

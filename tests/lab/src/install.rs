@@ -1,4 +1,4 @@
-//! How does a real MySQL 9.7 get here without touching the machine's packages?
+//! How does a real MySQL 9.7 (or MariaDB) get here without touching the machine's packages?
 //!
 //! A private set of apt directories (own lists, empty package status) downloads the server's whole
 //! dependency closure from Debian unstable, on the mirror that the machine already uses. It is
@@ -8,6 +8,7 @@
 //! ```text
 //! CACHE/lock            one installer at a time
 //! CACHE/mysql97/bin/    mysqld, mysql, mysqlbinlog ...   (.done when complete)
+//! CACHE/mariadb/        the same of MariaDB, on demand only (see [`crate::mariadb`])
 //! CACHE/template-N/     a pre-initialised data directory (see [`crate::template`])
 //! CACHE/apt/            the private apt directories
 //! ```
@@ -25,6 +26,24 @@ const TOOLS_SCRIPT: &str = include_str!("../../../deploy/install-tools.sh");
 /// Packages of the closure that mysqld and its clients do not need.
 const SKIP: &[&str] =
     &["perl", "libperl", "libgdbm", "libdb5", "openssl-provider-legacy", "libc-gconv", "gcc-"];
+
+/// A server that can be installed.
+pub(crate) struct Product {
+    /// Its folder below the cache.
+    pub folder: &'static str,
+    pub title: &'static str,
+    /// Debian packages of server and client.
+    pub packages: [&'static str; 2],
+    /// How the names of its programs begin; no other is kept.
+    pub programs: &'static [&'static str],
+}
+
+const MYSQL: Product = Product {
+    folder: "mysql97",
+    title: "MySQL 9.7",
+    packages: ["mysql-server-core", "mysql-client-core"],
+    programs: &["my", "ibd2sdi", "innochecksum"],
+};
 
 /// Where the servers are installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,21 +80,25 @@ impl Install {
     pub fn ensure_in(cache: &Path) -> Result<Install> {
         crate::ns::require_root()?;
         fs::create_dir_all(cache).context(|| format!("make cache folder {}", cache.display()))?;
-        let lock_path = cache.join("lock");
-        let lock = File::create(&lock_path).context(|| format!("open {}", lock_path.display()))?;
-        lock.lock().context(|| format!("lock {}", lock_path.display()))?;
-        install_tools()?;
         let install = Install { cache: cache.to_path_buf() };
-        if !install.prefix().join(".done").exists() {
-            install.fetch_mysql()?;
-        }
+        let _lock = install.lock()?;
+        install_tools()?;
+        install.fetch(&MYSQL)?;
         template::ensure(&install)?;
         Ok(install)
     }
 
+    /// Held by whoever installs something.
+    pub(crate) fn lock(&self) -> Result<File> {
+        let path = self.cache.join("lock");
+        let lock = File::create(&path).context(|| format!("open {}", path.display()))?;
+        lock.lock().context(|| format!("lock {}", path.display()))?;
+        Ok(lock)
+    }
+
     /// The folder with `bin/mysqld`, `bin/mysql`, `bin/mysqlbinlog`.
     pub fn prefix(&self) -> PathBuf {
-        self.cache.join("mysql97")
+        self.cache.join(MYSQL.folder)
     }
 
     /// A program of the MySQL installation, by its name.
@@ -88,19 +111,24 @@ impl Install {
         &self.cache
     }
 
-    fn fetch_mysql(&self) -> Result<()> {
-        eprintln!("conclave-lab: installing MySQL 9.7 into {}", self.prefix().display());
-        let part = self.cache.join("mysql97.part");
+    /// Installs a server unless it is there. The caller holds [`Install::lock`].
+    pub(crate) fn fetch(&self, product: &Product) -> Result<()> {
+        let prefix = self.cache.join(product.folder);
+        let done = prefix.join(".done");
+        if done.exists() {
+            return Ok(());
+        }
+        eprintln!("conclave-lab: installing {} into {}", product.title, prefix.display());
+        let part = self.cache.join(format!("{}.part", product.folder));
         let _ = fs::remove_dir_all(&part);
-        let _ = fs::remove_dir_all(self.prefix());
+        let _ = fs::remove_dir_all(&prefix);
         let apt = self.private_apt()?;
-        let debs = self.download(&apt)?;
+        let debs = self.download(&apt, product)?;
         unpack(&debs, &part)?;
-        prune(&part)?;
-        relink(&part, &self.prefix())?;
+        prune(&part, product)?;
+        relink(&part, &prefix)?;
         let _ = fs::remove_dir_all(&debs);
-        fs::rename(&part, self.prefix()).context(|| "move the installation in place".into())?;
-        let done = self.prefix().join(".done");
+        fs::rename(&part, &prefix).context(|| "move the installation in place".into())?;
         fs::write(&done, b"").context(|| format!("write {}", done.display()))
     }
 
@@ -139,11 +167,11 @@ impl Install {
     }
 
     /// Downloads the closure of server and client, and returns the folder that holds it.
-    fn download(&self, apt_conf: &Path) -> Result<PathBuf> {
+    fn download(&self, apt_conf: &Path, product: &Product) -> Result<PathBuf> {
         let mut simulate = apt_get(apt_conf);
         simulate.args(["install", "-s", "--no-install-recommends"]);
-        simulate.args(["mysql-server-core", "mysql-client-core"]);
-        let plan = run("resolve MySQL's dependencies", &mut simulate)?;
+        simulate.args(product.packages);
+        let plan = run(&format!("resolve what {} needs", product.title), &mut simulate)?;
         let packages = plan
             .lines()
             .filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next())
@@ -154,7 +182,7 @@ impl Install {
         fs::create_dir_all(&debs).context(|| format!("make {}", debs.display()))?;
         let mut download = apt_get(apt_conf);
         download.args(["-qq", "download"]).args(packages).current_dir(&debs);
-        run("download MySQL", &mut download)?;
+        run(&format!("download {}", product.title), &mut download)?;
         Ok(debs)
     }
 }
@@ -203,14 +231,14 @@ fn unpack(debs: &Path, prefix: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Drops documentation and every program that is not MySQL's.
-fn prune(prefix: &Path) -> Result<()> {
+/// Drops documentation and every program that is not the server's own.
+fn prune(prefix: &Path, product: &Product) -> Result<()> {
     for dir in ["doc", "man", "locale", "i18n"] {
         let _ = fs::remove_dir_all(prefix.join("usr/share").join(dir));
     }
     for program in programs(prefix)? {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_ours = ["my", "ibd2sdi", "innochecksum"].iter().any(|p| name.starts_with(p));
+        let is_ours = product.programs.iter().any(|begin| name.starts_with(begin));
         if !is_ours {
             fs::remove_file(&program).context(|| format!("remove {}", program.display()))?;
         }

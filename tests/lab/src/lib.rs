@@ -29,6 +29,7 @@ mod install;
 pub mod keeper;
 mod lab;
 pub mod load;
+pub mod mariadb;
 mod mysql;
 mod ns;
 pub mod relay;

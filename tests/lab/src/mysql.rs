@@ -17,7 +17,7 @@ use crate::spec::{MYSQL_PORT, Place, WRITER_VIP};
 use crate::template::{ADMIN_PASSWORD, ADMIN_USER, REPL_PASSWORD, base_settings, repl_user};
 
 /// mysqld's socket inside its host; `root` has no password there.
-const SOCKET: &str = "/run/mysqld/mysqld.sock";
+pub(crate) const SOCKET: &str = "/run/mysqld/mysqld.sock";
 /// Deadline of [`Host::sql`].
 const SQL_LIMIT: Duration = Duration::from_secs(10);
 /// How long a server may take to start, recovery included.

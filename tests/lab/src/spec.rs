@@ -13,6 +13,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub struct LabSpec {
     /// Size in MB of a database host's `/srv` as a memory file system, so that it can be filled;
     /// `None` puts it on the machine's disk.
     pub srv_mb: Option<u32>,
+    /// The server's program in place of the lab's own MySQL; whoever sets it writes `/srv/my.cnf`
+    /// and `/srv/data` before he starts it (see [`crate::mariadb`]).
+    pub mysqld: Option<PathBuf>,
     /// Further lines for every server's `my.cnf`; a later line wins over an earlier one.
     pub my_cnf: Vec<String>,
 }
@@ -61,6 +65,7 @@ impl Default for LabSpec {
             performance_schema: false,
             relay_log_recovery: true,
             srv_mb: None,
+            mysqld: None,
             my_cnf: Vec::new(),
         }
     }

@@ -109,7 +109,7 @@ fn fill(install: &Install, dir: &Path, server: &mut Child) -> Result<()> {
     client("SHUTDOWN").map(|_| ())
 }
 
-fn accounts() -> String {
+pub(crate) fn accounts() -> String {
     let mut sql = format!(
         "CREATE USER '{ADMIN_USER}'@'%' IDENTIFIED BY '{ADMIN_PASSWORD}';\
          GRANT ALL ON *.* TO '{ADMIN_USER}'@'%' WITH GRANT OPTION;\

@@ -16,22 +16,23 @@ const LOOK: &str = "SELECT service_state, count_received_heartbeats, last_heartb
 /// Column of `SHOW REPLICA STATUS`: `Read_Source_Log_Pos`.
 const READ_TO: usize = 6;
 /// Columns of a look.
-const BEATS: usize = 1;
-const RECEIVED: usize = 3;
+pub(crate) const BEATS: usize = 1;
+pub(crate) const RECEIVED: usize = 3;
 const QUEUEING: usize = 4;
-const READ: usize = 6;
+pub(crate) const READ: usize = 6;
 /// No look finds anything new for so long: two heartbeat periods of the lab's links.
 const STILL: Duration = Duration::from_secs(1);
 
 /// One look, in the order of [`LOOK`].
-type Look = Vec<String>;
+pub(crate) type Look = Vec<String>;
 
 /// When something was last seen to have moved, and how often each column did.
-struct Trace {
+pub(crate) struct Trace {
     begun: u64,
-    last: Look,
+    look: fn(&mut Session) -> Result<Look>,
+    pub last: Look,
     moved: u64,
-    moves: [usize; 7],
+    pub moves: [usize; 7],
     /// The longest time between two movements of heartbeats or received set.
     pause: u64,
 }
@@ -42,13 +43,14 @@ fn look(session: &mut Session) -> Result<Look> {
 }
 
 impl Trace {
-    fn new(first: Look) -> Trace {
-        let now = now_us();
-        Trace { begun: now, last: first, moved: now, moves: [0; 7], pause: 0 }
+    /// The first look. What a server does not tell stays empty.
+    pub fn new(session: &mut Session, look: fn(&mut Session) -> Result<Look>) -> Result<Trace> {
+        let (last, now) = (look(session)?, now_us());
+        Ok(Trace { begun: now, look, last, moved: now, moves: [0; 7], pause: 0 })
     }
 
     fn look(&mut self, session: &mut Session) -> Result<()> {
-        let look = look(session)?;
+        let look = (self.look)(session)?;
         let now = now_us();
         for (column, count) in self.moves.iter_mut().enumerate() {
             *count += usize::from(look[column] != self.last[column]);
@@ -63,12 +65,16 @@ impl Trace {
     }
 
     /// Heartbeats and changes of the received set by now.
-    fn count(&self) -> [usize; 2] {
+    pub fn count(&self) -> [usize; 2] {
         [self.moves[BEATS], self.moves[RECEIVED]]
     }
 
     /// Looks until `is_enough` by the counts of heartbeats and of changes of the received set.
-    fn until(&mut self, on: &mut Session, is_enough: impl Fn(usize, usize) -> bool) -> Result<()> {
+    pub fn until(
+        &mut self,
+        on: &mut Session,
+        is_enough: impl Fn(usize, usize) -> bool,
+    ) -> Result<()> {
         let until = Instant::now() + SOON;
         while !is_enough(self.moves[BEATS], self.moves[RECEIVED]) {
             assert!(Instant::now() < until, "changed by now: {:?}", self.moves);
@@ -79,7 +85,7 @@ impl Trace {
 
     /// Looks until nothing has moved for [`STILL`]; how many milliseconds after `since` the last
     /// movement was seen, or before it.
-    fn until_still(&mut self, session: &mut Session, since: u64) -> Result<i64> {
+    pub fn until_still(&mut self, session: &mut Session, since: u64) -> Result<i64> {
         let until = Instant::now() + SOON;
         while now_us() - self.moved.max(since) < STILL.as_micros() as u64 {
             assert!(Instant::now() < until, "it moves on: {:?}", self.last);
@@ -88,7 +94,7 @@ impl Trace {
         Ok((self.moved as i64 - since as i64) / 1000)
     }
 
-    fn tell(&self, what: &str) {
+    pub fn tell(&self, what: &str) {
         let [state, beats, stamp, received, queueing, queued, read] = self.moves;
         println!(
             "{what}: in {} ms changed: state {state}, heartbeats {beats}, their time {stamp}, \
@@ -101,12 +107,12 @@ impl Trace {
 
 fn watch(replica: &Host) -> Result<(Session, Trace)> {
     let mut session = replica.session()?;
-    let first = look(&mut session)?;
-    Ok((session, Trace::new(first)))
+    let trace = Trace::new(&mut session, look)?;
+    Ok((session, trace))
 }
 
 /// A client on the source's own host: what happens to the network does not touch it.
-fn client(lab: &Lab) -> Result<Writer> {
+pub(crate) fn client(lab: &Lab) -> Result<Writer> {
     let address = lab.host("db1")?.ip();
     lab.write(&WriterSpec { host: "db1".into(), address, ..WriterSpec::default() })
 }
@@ -159,14 +165,14 @@ fn only_the_read_position_moves_while_a_large_transaction_comes_in() -> Result<(
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     Hang,
     Isolate,
     Kill,
 }
 
 impl Fault {
-    fn begin(self, lab: &Lab, source: &Host) -> Result<()> {
+    pub fn begin(self, lab: &Lab, source: &Host) -> Result<()> {
         match self {
             Fault::Hang => source.stop_mysqld(),
             Fault::Isolate => lab.isolate("db1"),
@@ -174,7 +180,7 @@ impl Fault {
         }
     }
 
-    fn end(self, lab: &Lab, source: &Host) -> Result<()> {
+    pub fn end(self, lab: &Lab, source: &Host) -> Result<()> {
         match self {
             Fault::Hang => source.cont_mysqld(),
             Fault::Isolate => lab.heal(),
@@ -183,40 +189,53 @@ impl Fault {
     }
 }
 
+/// Strikes the source and watches what db2 still hears, until that is nothing any more; the clients
+/// and the last look.
+pub(crate) fn strike(
+    lab: &Lab,
+    fault: Fault,
+    is_busy: bool,
+    watch: fn(&Host) -> Result<(Session, Trace)>,
+) -> Result<(Option<Writer>, Look)> {
+    let (db1, db2) = (lab.host("db1")?, lab.host("db2")?);
+    let writer = is_busy.then(|| client(lab)).transpose()?;
+    let (mut session, mut trace) = watch(&db2)?;
+    trace.until(&mut session, |beats, received| match is_busy {
+        true => received >= 20,
+        false => beats >= 1,
+    })?;
+    let at = trace.count();
+    let (asked, begun) = thread::scope(|scope| {
+        let fault = scope.spawn(|| {
+            let asked = now_us();
+            fault.begin(lab, &db1).map(|()| (asked, now_us()))
+        });
+        while !fault.is_finished() {
+            trace.look(&mut session)?;
+        }
+        fault.join().expect("a fault does not panic")
+    })?;
+    let last = trace.until_still(&mut session, begun)?;
+    let by = trace.count();
+    println!(
+        "{fault:?}, {}: took {} ms; last movement seen {last} ms after it; {} heartbeats and \
+         {} changes of the received set since it was asked for; the receiver is {} now",
+        if is_busy { "busy" } else { "idle" },
+        (begun - asked) / 1000,
+        by[0] - at[0],
+        by[1] - at[1],
+        trace.last[0],
+    );
+    Ok((writer, trace.last))
+}
+
 #[test]
 fn nothing_moves_on_a_replica_once_its_source_hangs_is_cut_off_or_killed() -> Result<()> {
     let lab = Lab::up_replicated(LabSpec { managers: 0, servers: 2, ..LabSpec::default() })?;
-    let (db1, db2) = (lab.host("db1")?, lab.host("db2")?);
+    let db1 = lab.host("db1")?;
     for fault in [Fault::Hang, Fault::Isolate, Fault::Kill] {
         for is_busy in [false, true] {
-            let writer = is_busy.then(|| client(&lab)).transpose()?;
-            let (mut session, mut trace) = watch(&db2)?;
-            trace.until(&mut session, |beats, received| match is_busy {
-                true => received >= 20,
-                false => beats >= 1,
-            })?;
-            let at = trace.count();
-            let (asked, begun) = thread::scope(|scope| {
-                let fault = scope.spawn(|| {
-                    let asked = now_us();
-                    fault.begin(&lab, &db1).map(|()| (asked, now_us()))
-                });
-                while !fault.is_finished() {
-                    trace.look(&mut session)?;
-                }
-                fault.join().expect("a fault does not panic")
-            })?;
-            let last = trace.until_still(&mut session, begun)?;
-            let by = trace.count();
-            println!(
-                "{fault:?}, {}: took {} ms; last movement seen {last} ms after it; {} heartbeats and \
-                 {} changes of the received set since it was asked for; the receiver is {} now",
-                if is_busy { "busy" } else { "idle" },
-                (begun - asked) / 1000,
-                by[0] - at[0],
-                by[1] - at[1],
-                trace.last[0],
-            );
+            let (writer, _) = strike(&lab, fault, is_busy, watch)?;
             fault.end(&lab, &db1)?;
             drop(writer);
             db1.sql("SET GLOBAL rpl_semi_sync_source_enabled = ON; SET GLOBAL read_only = OFF")?;

@@ -4,15 +4,15 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conclave_lab::{Host, Lab, LabSpec, Result, Session, Writer, WriterSpec};
+use conclave_lab::{Host, Lab, LabSpec, Result, Session, WriterSpec};
 
 use crate::{SOON, restore};
 use conclave_lab::freeze::Frozen;
 
 /// A statement that has not been answered by then hangs.
-const HANGS: Duration = Duration::from_millis(300);
+pub(crate) const HANGS: Duration = Duration::from_millis(300);
 /// How long what must not change is watched once nothing hangs any more.
-const WATCHED: Duration = Duration::from_millis(300);
+pub(crate) const WATCHED: Duration = Duration::from_millis(300);
 
 /// What makes the statement hang.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +31,39 @@ enum Hold {
     Table,
 }
 
-struct Case {
-    statement: &'static str,
-    hold: Hold,
-    server: &'static str,
+/// A way to make a statement hang.
+pub(crate) trait Holding: std::fmt::Debug {
+    /// Whether it is the session's own thread that stands still.
+    fn is_own(&self) -> bool;
+
+    /// Begins to hold what a session will say next to a server; ends when it is called, or dropped.
+    fn hold(&self, lab: &Lab, server: &Host, stale: &Session) -> Result<Release>;
+
+    /// What the statement changes, by the statement that reads it.
+    fn state(&self, server: &Host, ask: &str) -> Result<String> {
+        server.sql_within(SOON, ask).map(|rows| rows.concat().join(" "))
+    }
+}
+
+/// Lets go of what holds the statement.
+pub(crate) type Release = Box<dyn FnOnce() -> Result<()>>;
+
+/// A release by dropping what holds.
+pub(crate) fn by_dropping(held: impl Sized + 'static) -> Release {
+    Box::new(move || {
+        drop(held);
+        Ok(())
+    })
+}
+
+pub(crate) struct Case<H> {
+    pub statement: &'static str,
+    pub hold: H,
+    pub server: &'static str,
     /// Brings the server into the state that the statement changes.
-    before: &'static str,
+    pub before: &'static str,
     /// Reads that state.
-    state: &'static str,
+    pub state: &'static str,
 }
 
 const READ_ONLY: &str = "SELECT @@global.read_only, @@global.super_read_only";
@@ -55,11 +80,11 @@ const fn replica(
     statement: &'static str,
     before: &'static str,
     state: &'static str,
-) -> Case {
+) -> Case<Hold> {
     Case { statement, hold, server: "db2", before, state }
 }
 
-const fn source(hold: Hold, statement: &'static str, before: &'static str) -> Case {
+const fn source(hold: Hold, statement: &'static str, before: &'static str) -> Case<Hold> {
     Case { statement, hold, server: "db1", before, state: READ_ONLY }
 }
 
@@ -69,7 +94,7 @@ const ARM: &str = "SET GLOBAL rpl_semi_sync_source_enabled = ON";
 const SHUT: &str = "SET GLOBAL super_read_only = ON";
 
 /// Two neighbours are played in turns: with a client that lives, and one whose host lost its power.
-const CASES: [Case; 12] = [
+const CASES: [Case<Hold>; 12] = [
     replica(Hold::Own, OPEN, SHUT, READ_ONLY),
     replica(Hold::Own, "START REPLICA IO_THREAD", "STOP REPLICA", RECEIVER),
     replica(Hold::Own, CHANGE, "STOP REPLICA", SOURCE),
@@ -84,60 +109,53 @@ const CASES: [Case; 12] = [
     source(Hold::Table, "SET GLOBAL read_only = ON", "DO 0"),
 ];
 
-/// What holds the statement, until it is dropped.
-enum Held {
-    Thread(#[allow(dead_code)] Frozen),
-    Receiver(#[allow(dead_code)] Frozen, #[allow(dead_code)] Writer),
-    Session(#[allow(dead_code)] Session),
-    Commit(Host, #[allow(dead_code)] Session),
-}
+impl Holding for Hold {
+    fn is_own(&self) -> bool {
+        *self == Hold::Own
+    }
 
-impl Held {
-    fn new(lab: &Lab, case: &Case, stale: &Session) -> Result<Held> {
-        let server = lab.host(case.server)?;
+    fn hold(&self, lab: &Lab, server: &Host, stale: &Session) -> Result<Release> {
         let begun = |statements: &str| {
             let mut session = server.session()?;
             session.sql(SOON, statements)?;
-            Ok(Held::Session(session))
+            Ok(by_dropping(session))
         };
-        match case.hold {
+        match self {
             Hold::Own => {
                 let which = format!("processlist_id = {}", stale.id());
-                Ok(Held::Thread(Frozen::new(&server, &which)?))
+                Ok(by_dropping(Frozen::new(server, &which)?))
             }
-            Hold::Receiver => hold_receiver(lab, &server),
+            Hold::Receiver => hold_receiver(lab, server),
             Hold::Row => begun(KEEP_ROW),
             Hold::Channel => {
                 let (mut row, mut channel) = (server.session()?, server.session()?);
                 row.sql(SOON, KEEP_ROW)?;
                 let change = "CHANGE REPLICATION SOURCE TO SOURCE_CONNECT_RETRY = 2";
                 channel.sql(HANGS, change).expect_err("the row is locked");
-                Ok(Held::Session(row))
+                Ok(by_dropping(row))
             }
             Hold::Table => begun("LOCK TABLES app.w WRITE"),
             Hold::Commit => {
-                lab.host("db2")?.sql("STOP REPLICA IO_THREAD")?;
+                let replica = lab.host("db2")?;
+                replica.sql("STOP REPLICA IO_THREAD")?;
                 let mut session = server.session()?;
                 let insert = "INSERT INTO app.w VALUES (CONNECTION_ID(), 'waits', NOW(6))";
                 session.sql(HANGS, insert).expect_err("nobody acknowledges");
-                Ok(Held::Commit(lab.host("db2")?, session))
+                Ok(Box::new(move || {
+                    replica.sql("START REPLICA IO_THREAD")?;
+                    drop(session);
+                    Ok(())
+                }))
             }
-        }
-    }
-
-    fn release(self) -> Result<()> {
-        match self {
-            Held::Thread(_) | Held::Receiver(..) | Held::Session(_) => Ok(()),
-            Held::Commit(replica, _) => replica.sql("START REPLICA IO_THREAD").map(|_| ()),
         }
     }
 }
 
 /// Holds the receiver in the middle of its work.
-fn hold_receiver(lab: &Lab, replica: &Host) -> Result<Held> {
+fn hold_receiver(lab: &Lab, replica: &Host) -> Result<Release> {
     let writer = lab.write(&WriterSpec::default())?;
     let frozen = Frozen::while_it_syncs(replica, "name LIKE 'thread/sql/%\\_io'", 0)?;
-    Ok(Held::Receiver(frozen, writer))
+    Ok(by_dropping((frozen, writer)))
 }
 
 /// Whether a session's thread is still there.
@@ -147,16 +165,24 @@ fn lives(server: &Host, session: u32) -> Result<bool> {
     Ok(server.sql_value(&ask)? != "0")
 }
 
-/// Plays a case; says whether the lock was to be had while the statement hung, and the state before
-/// the statement, when the lock was had, and in the end.
-fn play(lab: &Lab, case: &Case, is_host_lost: bool) -> Result<(bool, [String; 3])> {
+/// What was seen of a case.
+pub(crate) struct Seen {
+    /// Before the statement, when the next holder had the lock, and in the end.
+    pub states: [String; 3],
+    /// All of it in words.
+    pub line: String,
+}
+
+/// Plays a case.
+pub(crate) fn play<H: Holding>(lab: &Lab, case: &Case<H>, is_host_lost: bool) -> Result<Seen> {
+    let begun = Instant::now();
     let (server, m1) = (lab.host(case.server)?, lab.host("m1")?);
     server.sql_within(SOON, case.before)?;
-    let state = || server.sql_within(SOON, case.state).map(|rows| rows.concat().join(" "));
+    let state = || case.hold.state(&server, case.state);
     let before = state()?;
     let mut stale = m1.session_to(&server)?;
     stale.sql(SOON, "SELECT GET_LOCK('conclave.app1', 0)")?;
-    let held = Held::new(lab, case, &stale)?;
+    let held = case.hold.hold(lab, &server, &stale)?;
     let hung = stale.sql(HANGS, case.statement);
     let is_hung = hung.as_ref().is_err_and(|error| error.to_string().contains("no answer"));
     assert!(is_hung, "{} with {:?} does not hang: {hung:?}", case.statement, case.hold);
@@ -166,17 +192,18 @@ fn play(lab: &Lab, case: &Case, is_host_lost: bool) -> Result<(bool, [String; 3]
     let (mut killer, mut next) = (server.session()?, server.session()?);
     // It waits for a thread that stands still while it waits for a statement.
     let killed = killer.sql(HANGS, &format!("KILL {}", stale.id()));
-    assert!(case.hold == Hold::Own || killed.is_ok(), "{killed:?}");
+    assert!(case.hold.is_own() || killed.is_ok(), "{killed:?}");
     let wait = u8::from(killed.is_ok());
     let take = format!("SELECT GET_LOCK('conclave.app1', {wait})");
     let at_once = next.sql(SOON, &take)?[0][0] == "1";
     let mut held = Some(held);
+    let mut release = || held.take().map_or(Ok(()), |release| release());
     if !at_once {
-        held.take().map(Held::release).transpose()?;
+        release()?;
         assert_eq!(next.sql(SOON, "SELECT GET_LOCK('conclave.app1', 50)")?[0][0], "1");
     }
-    let with_lock = next.sql(SOON, case.state)?.concat().join(" ");
-    held.take().map(Held::release).transpose()?;
+    let with_lock = state()?;
+    release()?;
     let until = Instant::now() + SOON;
     while lives(&server, stale.id())? {
         assert!(Instant::now() < until, "the killed session does not end");
@@ -192,7 +219,19 @@ fn play(lab: &Lab, case: &Case, is_host_lost: bool) -> Result<(bool, [String; 3]
     if is_host_lost {
         m1.power_on(false)?;
     }
-    Ok((at_once, [before, with_lock, after]))
+    let states = [before, with_lock, after];
+    let line = format!(
+        "{} on {}, held by {:?}, client {}: lock {}; state before, with the lock, in the end: \
+         {states:?}; {:.1} s",
+        case.statement,
+        case.server,
+        case.hold,
+        if is_host_lost { "lost" } else { "alive" },
+        if at_once { "at once" } else { "once it went on" },
+        begun.elapsed().as_secs_f32(),
+    );
+    println!("{line}");
+    Ok(Seen { states, line })
 }
 
 #[test]
@@ -201,22 +240,9 @@ fn killed_statement_never_takes_effect_once_the_next_holder_has_the_lock() -> Re
     let lab = Lab::up_replicated(spec)?;
     let mut late = Vec::new();
     for (number, case) in CASES.iter().enumerate() {
-        let is_host_lost = number % 2 == 1;
-        let begun = Instant::now();
-        let (at_once, states) = play(&lab, case, is_host_lost)?;
-        let line = format!(
-            "{} on {}, held by {:?}, client {}: lock {}; state before, with the lock, in the end: \
-             {states:?}; {:.1} s",
-            case.statement,
-            case.server,
-            case.hold,
-            if is_host_lost { "lost" } else { "alive" },
-            if at_once { "at once" } else { "once it went on" },
-            begun.elapsed().as_secs_f32(),
-        );
-        println!("{line}");
-        if states[1] != states[2] {
-            late.push(line);
+        let seen = play(&lab, case, number % 2 == 1)?;
+        if seen.states[1] != seen.states[2] {
+            late.push(seen.line);
         }
         lab.host("db1")?.sql("SET GLOBAL read_only = OFF")?;
         restore(&lab)?;
@@ -249,7 +275,7 @@ fn stop_of_a_receiver_that_gave_up_takes_effect_late() -> Result<()> {
     let mut next = db2.session()?;
     assert_eq!(next.sql(SOON, "SELECT GET_LOCK('conclave.app1', 50)")?[0][0], "1");
     assert_eq!(next.sql(SOON, RECEIVER)?[0][0], "0");
-    held.release()?;
+    held()?;
     let until = Instant::now() + SOON;
     while next.sql(SOON, RECEIVER)?[0][0] == "0" {
         assert!(Instant::now() < until, "the receiver runs on");

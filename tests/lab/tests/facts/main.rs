@@ -8,6 +8,7 @@ mod coverage;
 mod half;
 mod heartbeat;
 mod killed;
+mod mariadb;
 mod restart;
 
 use std::thread;
