@@ -19,5 +19,6 @@ mod cases {
     mod secrets;
     mod stand;
     mod stopped;
+    mod switchover;
     mod turnstile;
 }

@@ -52,6 +52,8 @@ pub enum Deed {
     WriteErrant { server: String },
     /// Two operators ask for a failover at once, each on a manager's host.
     AskFailovers { first: String, second: String },
+    /// An operator asks a manager for a planned switchover, and does not wait for its end.
+    AskSwitchover { manager: String },
 }
 
 impl Deed {
@@ -78,6 +80,7 @@ impl Deed {
             Deed::Rebuild { .. } => "rebuild",
             Deed::WriteErrant { .. } => "write-errant",
             Deed::AskFailovers { .. } => "ask-failovers",
+            Deed::AskSwitchover { .. } => "ask-switchover",
         }
     }
 
@@ -96,7 +99,8 @@ impl Deed {
             | Deed::Loss { .. }
             | Deed::Delay { .. }
             | Deed::WriteErrant { .. }
-            | Deed::AskFailovers { .. } => true,
+            | Deed::AskFailovers { .. }
+            | Deed::AskSwitchover { .. } => true,
             Deed::ContinueServer { .. }
             | Deed::StartServer { .. }
             | Deed::PowerOn { .. }
@@ -131,7 +135,8 @@ impl Deed {
             | Deed::HealNetwork
             | Deed::Rebuild { .. }
             | Deed::WriteErrant { .. }
-            | Deed::AskFailovers { .. } => Vec::new(),
+            | Deed::AskFailovers { .. }
+            | Deed::AskSwitchover { .. } => Vec::new(),
         }
     }
 
@@ -152,6 +157,7 @@ impl Deed {
             | Deed::ContinueManager { manager }
             | Deed::StartManager { manager } => manager.clone(),
             Deed::AskFailovers { first, second } => format!("{first} and {second}"),
+            Deed::AskSwitchover { manager } => manager.clone(),
             Deed::Split { a, b } => format!("{a} <-> {b}"),
             Deed::Cut { from, to } => format!("{from} -> {to}"),
             Deed::Loss { host, permille } => format!("{host} {permille} of 1000"),

@@ -77,7 +77,7 @@ impl World {
                 self.loss.clear();
                 self.delay.clear();
             }
-            Deed::WriteErrant { .. } | Deed::AskFailovers { .. } => {}
+            Deed::WriteErrant { .. } | Deed::AskFailovers { .. } | Deed::AskSwitchover { .. } => {}
         }
     }
 

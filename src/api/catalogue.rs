@@ -48,10 +48,14 @@ pub fn find(code: &str) -> Option<Entry> {
 pub fn refusal_remedy(refusal: &Refusal) -> &'static str {
     match refusal.remedy() {
         "" => match refusal {
-            Refusal::PrimaryAlive { .. } => {
-                "nothing, if it is well; if it is not, stop it first or wait for the verdict"
-            }
-            Refusal::Paused { .. }
+            Refusal::PrimaryAlive { .. }
+            | Refusal::PrimaryNotWell { .. }
+            | Refusal::Lagging { .. }
+            | Refusal::SessionsInTheWay { .. }
+            | Refusal::Filters { .. }
+            | Refusal::OlderVersion { .. }
+            | Refusal::NotSurveyed { .. }
+            | Refusal::Paused { .. }
             | Refusal::NotAutomatic
             | Refusal::AttemptOpen { .. }
             | Refusal::LastFailoverInterval { .. }
@@ -139,6 +143,28 @@ fn refusal_cause(refusal: &Refusal) -> &'static str {
         Refusal::Requirement { .. } => {
             "the promise of mode quorum rests on settings of the servers, and one of them is not \
              as it has to be"
+        }
+        Refusal::PrimaryNotWell { .. } => {
+            "a planned switchover brings the last transactions over from a primary that runs, \
+             takes writes and is up for a majority of the managers"
+        }
+        Refusal::Lagging { .. } => {
+            "writes would have to wait until the new primary has applied what it lacks"
+        }
+        Refusal::SessionsInTheWay { .. } => {
+            "writes end for a moment: whoever has locked tables or has been in a transaction or a \
+             statement for long would lose it"
+        }
+        Refusal::Filters { .. } => {
+            "a server with replication or binary log filters has, or hands on, only a part of the \
+             data"
+        }
+        Refusal::OlderVersion { .. } => {
+            "MySQL replicates from an older server to a newer one, not the other way round"
+        }
+        Refusal::NotSurveyed { .. } => {
+            "who is busy on the primary is asked right before; it did not answer, or the managers' \
+             account may not look"
         }
     }
 }
@@ -302,6 +328,19 @@ fn refusals() -> Vec<Refusal> {
         Refusal::NoPrimary { why: "none was adopted yet".into() },
         Refusal::PrimaryAlive { server: "db1".into() },
         Refusal::Requirement { server: "db1".into(), what: "sync_binlog = 0".into() },
+        Refusal::PrimaryNotWell { server: "db1".into(), why: "takes no writes".into() },
+        Refusal::Lagging { server: "db2".into(), transactions: 51_000, seconds: Some(90) },
+        Refusal::SessionsInTheWay {
+            server: "db1".into(),
+            sessions: vec!["session 42 of app@10.0.0.5 has had a transaction open for 9 s".into()],
+        },
+        Refusal::Filters { server: "db3".into(), what: "Replicate_Do_DB: app".into() },
+        Refusal::OlderVersion {
+            server: "db3".into(),
+            version: "8.4.6".into(),
+            candidate: "9.7.4".into(),
+        },
+        Refusal::NotSurveyed { server: "db1".into(), why: "access denied".into() },
     ]
 }
 

@@ -55,6 +55,10 @@ pub trait Desk: Send + Sync + 'static {
         wish: Wish,
     ) -> Result<mpsc::UnboundedReceiver<String>, String>;
 
+    /// Asks the primary who is busy on it, on the leader only, and waits a moment for the answer: a
+    /// later snapshot has it.
+    fn survey(&self, cluster: &ClusterName) -> impl Future<Output = ()> + Send;
+
     /// Makes this manager and the others a group, and returns its id.
     ///
     /// # Errors

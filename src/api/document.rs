@@ -591,6 +591,9 @@ pub struct ReportDocument {
     pub election: Option<ElectionDocument>,
     /// What was or may have been lost.
     pub loss: String,
+    /// How writes were stopped, in a planned switchover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_block: Option<WriteBlockDocument>,
     /// What the primaries it replaced brought back that their successor lacks, as far as they have
     /// returned and wait in quarantine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -630,4 +633,14 @@ pub struct Moment {
     pub term: u64,
     /// What happened; one sentence.
     pub what: String,
+}
+
+/// How writes were stopped in a planned switchover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteBlockDocument {
+    /// From the statement that ended writes on the old primary until they were possible and
+    /// published again, microseconds; `None`: not yet, or another leader saw to that.
+    pub us: Option<u64>,
+    /// Who was cut, a sentence each.
+    pub cut: Vec<String>,
 }

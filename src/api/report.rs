@@ -3,15 +3,15 @@
 
 use conclave_core::{
     model::{
-        Answer, Attempt, ClusterName, Election, Epoch, HookEvent, Mode, Outcome, Stage, StepKind,
-        StepOutcome, StepRecord, StepRun,
+        Answer, Attempt, ClusterName, Election, Epoch, HookEvent, Mode, Outcome, Stage,
+        StepEvidence, StepKind, StepOutcome, StepRecord, StepRun,
     },
     state::{ClusterState, GroupState},
 };
 
 use super::{
     build,
-    document::{ElectionDocument, FORMAT, Moment, ReportDocument},
+    document::{ElectionDocument, FORMAT, Moment, ReportDocument, WriteBlockDocument},
     sentence,
 };
 
@@ -82,6 +82,7 @@ pub fn document(cluster: &ClusterState, attempt: &Attempt) -> ReportDocument {
         revokes: attempt.revokes.iter().map(sentence::regime).collect(),
         election: election(attempt).map(election_document),
         loss: loss(attempt),
+        write_block: write_block(attempt),
         extra: build::extra::of_attempt(cluster, attempt),
         steps: attempt.steps.iter().map(sentence::step).collect(),
         timeline: timeline(attempt),
@@ -99,6 +100,38 @@ fn opened_for_writes(attempt: &Attempt) -> Option<u64> {
     runs.filter(is_met).find_map(|run| Some(run.ended_at_us?.0))
 }
 
+/// How long nobody could write, and who was cut, if writes were ended as planned and the leader that
+/// did so saw the opening.
+fn write_block(attempt: &Attempt) -> Option<WriteBlockDocument> {
+    let ended = |is_wanted: &dyn Fn(&StepKind) -> bool| {
+        let steps = attempt.steps.iter().filter(|step| is_wanted(&step.goal));
+        let runs = steps.flat_map(|step| &step.runs);
+        let met =
+            runs.filter_map(|run| Some((run.ended_at_us?.0, run.outcome.as_ref()?.evidence()?)));
+        met.collect::<Vec<_>>()
+    };
+    let closes = ended(&|goal| matches!(goal, StepKind::CloseForWrites { .. }));
+    let (closed_at, closing) = closes.iter().find_map(|(at, evidence)| match evidence {
+        StepEvidence::Server { closing: Some(closing), .. } => Some((*at, closing)),
+        StepEvidence::Server { closing: None, .. }
+        | StepEvidence::Host { .. }
+        | StepEvidence::Examined { .. }
+        | StepEvidence::Hook { .. } => None,
+    })?;
+    let opens = ended(&|goal| {
+        matches!(
+            goal,
+            StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } | StepKind::Reopen { .. }
+        )
+    });
+    let began = closed_at.saturating_sub(closing.took_us.0);
+    let opened = opens.iter().map(|(at, _)| *at).max();
+    Some(WriteBlockDocument {
+        us: opened.map(|opened| opened.saturating_sub(began)),
+        cut: closing.cut.clone(),
+    })
+}
+
 fn assertions(attempt: &Attempt) -> Vec<String> {
     let opening = &attempt.opening;
     let by = sentence::actor(&opening.actor);
@@ -107,9 +140,12 @@ fn assertions(attempt: &Attempt) -> Vec<String> {
         out.push(format!("{by} vouched that {} is dead", attempt.old_primary));
     }
     if opening.interval_waived {
-        out.push(format!("{by} waived the last-failover interval"));
+        out.push(match opening.cause.switchover() {
+            None => format!("{by} waived the last-failover interval"),
+            Some(_) => "it was opened within the last-failover interval".into(),
+        });
     }
-    if let Some(wanted) = &opening.wanted {
+    if let Some(wanted) = opening.wanted.as_ref().filter(|_| opening.cause.switchover().is_none()) {
         out.push(format!("{by} asked for {wanted}"));
     }
     out
@@ -229,7 +265,10 @@ fn rank_of_mark(what: &str) -> u8 {
 /// Where a step stands among the marks, by the stage that usually plans it.
 fn rank_of_step(goal: &StepKind) -> u8 {
     match goal {
-        StepKind::StopReceiver | StepKind::Fence { .. } => 1,
+        StepKind::Level { .. }
+        | StepKind::CloseForWrites { .. }
+        | StepKind::StopReceiver
+        | StepKind::Fence { .. } => 1,
         StepKind::CatchUp { .. } | StepKind::Apply { .. } => 3,
         StepKind::Detach | StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } => 5,
         StepKind::Follow { .. }
@@ -239,7 +278,7 @@ fn rank_of_step(goal: &StepKind) -> u8 {
         | StepKind::SaveExtra { .. }
         | StepKind::Rebuild { .. }
         | StepKind::StartServer => 7,
-        StepKind::ResumeReceiver | StepKind::Wake => 9,
+        StepKind::ResumeReceiver | StepKind::Wake | StepKind::Reopen { .. } => 9,
         StepKind::Arm { .. }
         | StepKind::LockOut { .. }
         | StepKind::LetIn { .. }

@@ -190,6 +190,7 @@ impl Story {
             read_only: false,
             uptime_seconds: None,
             waited_for: None,
+            closing: None,
         };
         self.step(first + 1, StepOutcome::Done { evidence }, 14_000, Some(144_000));
         let evidence = StepEvidence::Host { text: "announced\n".into() };
@@ -300,6 +301,7 @@ fn done(executed: u64, received: u64) -> StepOutcome {
             read_only: true,
             uptime_seconds: None,
             waited_for: None,
+            closing: None,
         },
     }
 }
@@ -438,6 +440,7 @@ pub fn replica(uuid: &str, source: &str, executed: GtidSet) -> ServerFacts {
             lag_seconds: Some(0),
             heartbeats: 7,
             auto_position: true,
+            filters: String::new(),
             options: LinkOptions::default(),
         }),
         semi_sync: Some(SemiSync {

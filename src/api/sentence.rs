@@ -33,6 +33,10 @@ pub fn cause(cause: &Cause) -> String {
             format!("the new primary of {superseded} was lost")
         }
         Cause::Manual => "asked for".into(),
+        Cause::Switchover { plan } => {
+            let old = if plan.leaves_old { "; the old primary is left out" } else { "" };
+            format!("a planned switchover within {} ms{old}", plan.deadline_ms.0)
+        }
     }
 }
 
@@ -109,6 +113,18 @@ fn answer(answer: Answer) -> &'static str {
 /// What a step is to achieve.
 pub fn goal(target: &ServerName, goal: &StepKind) -> String {
     match goal {
+        StepKind::Level { source } => {
+            format!("{target} comes level with {source} while that takes writes")
+        }
+        StepKind::CloseForWrites { candidate, acks: 0, .. } => {
+            format!("end writes on {target}; {candidate} executes the last of them")
+        }
+        StepKind::CloseForWrites { candidate, ackers, acks } => format!(
+            "end writes on {target}; {candidate} executes the last of them, and {acks} of {} have \
+             received them",
+            names(ackers)
+        ),
+        StepKind::Reopen { acks: _ } => format!("open {target} for writes again"),
         StepKind::StopReceiver => format!("stop the receiver of {target} and read it back"),
         StepKind::Fence { vips } => match vips[..] {
             [] => format!("fence {target} over SSH: mysqld killed for good"),
@@ -242,11 +258,17 @@ pub fn outcome_text(outcome: &StepOutcome) -> String {
 
 fn step_evidence(evidence: &StepEvidence) -> String {
     match evidence {
-        StepEvidence::Server { executed, received, read_only, .. } => {
+        StepEvidence::Server { executed, received, read_only, closing, .. } => {
+            let cut = match closing.as_ref().map(|closing| &closing.cut[..]) {
+                None | Some([]) => String::new(),
+                Some(cut) => format!("; cut: {}", cut.join("; ")),
+            };
             let access = if *read_only { "read-only" } else { "writable" };
             match received.minus(executed).count() {
-                0 => format!("{access}, executed {}", short(executed)),
-                more => format!("{access}, executed {}, {more} more received", short(executed)),
+                0 => format!("{access}, executed {}{cut}", short(executed)),
+                more => {
+                    format!("{access}, executed {}, {more} more received{cut}", short(executed))
+                }
             }
         }
         StepEvidence::Host { text } | StepEvidence::Hook { text } => {
@@ -295,13 +317,13 @@ pub fn outcome(attempt: &Attempt) -> (&'static str, String) {
                 format!("undone: {why}; could not be put back: {}", unfinished.join("; ")),
             ),
         },
-        Some(Outcome::Superseded { by }) => (
-            "superseded",
-            format!(
-                "the new primary was lost on the way; attempt {by} went on",
-                by = { format_args!("{}-{by}", attempt.id.cluster).to_string() }
-            ),
-        ),
+        Some(Outcome::Superseded { by }) => {
+            let lost = match attempt.stage.entry_nine() {
+                Some(_) => "the new primary was lost on the way",
+                None => "the old primary was found dead on the way",
+            };
+            ("superseded", format!("{lost}; attempt {}-{by} went on", attempt.id.cluster))
+        }
     }
 }
 

@@ -198,6 +198,7 @@ fn dry_run_shows_refusals_and_steps() {
         wanted: Some("db3".into()),
         asserted_dead: false,
         interval_waived: false,
+        switchover: None,
     };
     let plan = build::plan(&app1(), &rehearse(&snapshot.view, &app1(), &wish));
     golden::check("failover_dry_run.txt", &print::plan(&plan, Paint::Plain));

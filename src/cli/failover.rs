@@ -106,7 +106,7 @@ pub(super) fn ask_for_name(cluster: &str, what: &str) -> Result<(), Failure> {
     }
 }
 
-async fn follow(mut progress: Streaming<Progress>, cluster: &str) -> Done {
+pub(super) async fn follow(mut progress: Streaming<Progress>, cluster: &str) -> Done {
     let paint = Paint::of_stdout();
     let mut failover = String::new();
     loop {
@@ -137,7 +137,7 @@ fn lost(status: Option<&Status>, cluster: &str) -> Failure {
     match status {
         Some(status) if !is_lost(status) => refusal(status),
         Some(_) | None => Failure::refused(format!(
-            "the connection was lost, and the failover may go on: conclave status {cluster} and \
+            "the connection was lost, and it may go on: conclave status {cluster} and \
              conclave report {cluster} show it"
         )),
     }

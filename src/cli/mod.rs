@@ -4,6 +4,7 @@
 //! done, 1 refused or failed, 2 wrong usage, 3 no manager could be asked.
 
 mod cluster;
+mod drain;
 mod explain;
 mod failover;
 mod group;
@@ -14,7 +15,9 @@ pub mod print;
 mod reach;
 mod rejoin;
 mod report;
+mod rolling;
 mod status;
+mod switchover;
 mod tls;
 mod turnstile;
 
@@ -59,9 +62,12 @@ pub struct Cli {
 enum Command {
     Status(status::Args),
     Explain(explain::Args),
+    Switchover(switchover::Args),
     Failover(failover::Args),
     Report(report::Args),
     Rejoin(rejoin::Args),
+    Drain(drain::DrainArgs),
+    Undrain(drain::UndrainArgs),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     /// Define, list, show and remove database clusters
@@ -148,9 +154,12 @@ fn run(cli: Cli, start: Start) -> Done {
         match cli.command {
             Command::Status(args) => status::run(&reach, args).await,
             Command::Explain(args) => explain::run(&reach, args).await,
+            Command::Switchover(args) => switchover::run(&reach, args).await,
             Command::Failover(args) => failover::run(&reach, args).await,
             Command::Report(args) => report::run(&reach, args).await,
             Command::Rejoin(args) => rejoin::run(&reach, args).await,
+            Command::Drain(args) => drain::drain(&reach, args).await,
+            Command::Undrain(args) => drain::undrain(&reach, args).await,
             Command::Pause(args) => pause::pause(&reach, args).await,
             Command::Resume(args) => pause::resume(&reach, args).await,
             Command::Cluster(command) => cluster::run(&reach, command).await,

@@ -63,7 +63,7 @@ fn wrong_words_are_refused() {
         ("conclave group init --members 1=10.0.0.1,r1", ErrorKind::ValueValidation),
         ("conclave group init --members 0=10.0.0.1:7300,r1", ErrorKind::ValueValidation),
         ("conclave tls init --manager m1", ErrorKind::ValueValidation),
-        ("conclave switchover app1", ErrorKind::InvalidSubcommand),
+        ("conclave promote app1", ErrorKind::InvalidSubcommand),
     ];
     for (line, kind) in wrong {
         assert_eq!(parse(line).map(|_| ()).unwrap_err().kind(), kind, "{line}");

@@ -261,6 +261,7 @@ pub fn met(executed: &GtidSet) -> StepOutcome {
         read_only: true,
         uptime_seconds: None,
         waited_for: None,
+        closing: None,
     };
     StepOutcome::Done { evidence }
 }
@@ -379,6 +380,7 @@ pub fn replica_facts(server: u64, source: u64, executed: GtidSet) -> ServerFacts
             lag_seconds: Some(0),
             heartbeats: 4,
             auto_position: true,
+            filters: String::new(),
             options: LinkOptions::default(),
         }),
         inbound: Some(Inbound::default()),

@@ -20,6 +20,9 @@ use crate::{
     raft::{Leader, MemberNode, Node},
 };
 
+/// How long a primary's answer about its sessions is waited for.
+const SURVEYED: std::time::Duration = std::time::Duration::from_millis(1_500);
+
 /// The desk of a running manager.
 pub struct Office {
     node: Node,
@@ -73,6 +76,15 @@ impl Desk for Office {
         let (answers, told) = mpsc::unbounded_channel();
         self.live.wish(cluster, wish, answers, SystemClock.now())?;
         Ok(told)
+    }
+
+    async fn survey(&self, cluster: &ClusterName) {
+        self.live.want_survey(cluster);
+        let until = SystemClock.after(SURVEYED);
+        while !self.live.has_survey(cluster) && SystemClock.now() < until {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        self.live.surveyed_enough(cluster);
     }
 
     async fn init_group(&self, members: BTreeMap<u64, MemberNode>) -> Result<String, String> {

@@ -9,8 +9,8 @@ use std::{
 
 use conclave_core::{
     decide::{self, Move, StepOrder, View},
-    model::{ClusterName, ManagerId, Mono, StepId, StepOutcome, Term},
-    ports::{Clock, ProposeError},
+    model::{ClusterName, ManagerId, Micros, Mono, StepId, StepOutcome, Term},
+    ports::{Clock, Mysql, Place, Ports, ProposeError},
     state::{Command, GroupState},
     step,
 };
@@ -37,6 +37,9 @@ const CALM: Duration = Duration::from_millis(250);
 
 /// Pause after a proposal that was not agreed: the next tick would say it again at once.
 const UNAGREED: Duration = Duration::from_millis(100);
+
+/// How long a primary may take to say who is busy on it.
+const SURVEY: Micros = Micros(1_000_000);
 
 /// How long a confirmation of leadership may take.
 const CONFIRM: Duration = Duration::from_millis(500);
@@ -69,6 +72,7 @@ struct Leading {
 enum Done {
     Proposed(Option<ClusterName>),
     Step(ClusterName, StepId),
+    Survey,
 }
 
 impl Loop {
@@ -130,6 +134,7 @@ impl Loop {
             Ok(Done::Step(cluster, id)) => {
                 self.steps.remove(&(cluster, id));
             }
+            Ok(Done::Survey) => {}
             Err(error) if error.is_cancelled() => {}
             Err(error) => tracing::error!(%error, "a task of the leader ended by a panic"),
         }
@@ -187,7 +192,8 @@ impl Loop {
         }
         let is_busy = view.clusters.iter().any(|(name, seen)| {
             let open = view.group.clusters.get(name).and_then(|c| c.attempt.as_ref());
-            seen.doubt.is_some() || seen.wish.is_some() || open.is_some()
+            let is_asked = seen.wish.is_some() || seen.is_survey_wanted;
+            seen.doubt.is_some() || is_asked || open.is_some()
         });
         if is_busy { BUSY } else { CALM }
     }
@@ -200,6 +206,7 @@ impl Loop {
                 let question = self.live.question(state, &primary, &view.voters, now);
                 self.booths.ask(&self.live, &question);
             }
+            Move::Survey { place } => self.survey(*place),
             Move::Propose { command } => self.propose(*command),
             Move::Run { order } => self.run_step(*order),
             Move::Say { cluster, sentence, answers_wish } => {
@@ -212,6 +219,18 @@ impl Loop {
                 }
             }
         }
+    }
+
+    fn survey(&mut self, place: Place) {
+        let began = SystemClock.now();
+        self.live.survey_began(&place.cluster, began);
+        let (world, live) = (self.world.clone(), self.live.clone());
+        self.tasks.spawn(async move {
+            let deadline = began.plus(SURVEY);
+            let answer = world.mysql().survey(&place, deadline).await;
+            live.surveyed(&place.cluster, began, answer.map_err(|error| error.to_string()));
+            Done::Survey
+        });
     }
 
     fn propose(&mut self, command: Command) {
@@ -315,7 +334,8 @@ fn cluster_of(command: &Command) -> Option<ClusterName> {
         | Command::CloseAttempt { cluster, .. }
         | Command::PlanChore { cluster, .. }
         | Command::Quarantine { cluster, .. }
-        | Command::Rejoin { cluster, .. } => Some(cluster.clone()),
+        | Command::Rejoin { cluster, .. }
+        | Command::LeaveOut { cluster, .. } => Some(cluster.clone()),
         Command::AdvanceTime { .. } => None,
     }
 }

@@ -18,7 +18,7 @@ use conclave_core::{
     model::{
         Answer, Attempt, Ballot, ClusterDefinition, ClusterName, CountedBallot, Evidence, Hearing,
         ManagerId, Micros, Mono, Nonce, Observation, Outcome, ServerName, StepId, StepOutcome,
-        Tally, Term,
+        Survey, Tally, Term,
     },
     state::{ClusterState, GroupState},
 };
@@ -477,6 +477,7 @@ impl Live {
             return Err(format!("another operator's request for {cluster} is being answered"));
         }
         seen.view.wish = Some(wish);
+        (seen.view.survey, seen.view.last_survey) = (None, None);
         seen.view.asked_at = None;
         seen.tally = None;
         seen.counted.clear();
@@ -484,6 +485,38 @@ impl Live {
         drop(inner);
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Somebody wants to know who is busy on the primary; the leader asks until nobody does.
+    pub fn want_survey(&self, cluster: &ClusterName) {
+        self.with(cluster, |seen| {
+            seen.view.is_survey_wanted = true;
+            seen.view.survey = None;
+            seen.view.last_survey = None;
+        });
+        self.wake.notify_one();
+    }
+
+    /// The primary is asked who is busy on it.
+    pub fn survey_began(&self, cluster: &ClusterName, now: Mono) {
+        self.with(cluster, |seen| seen.view.last_survey = Some(now));
+    }
+
+    /// Its answer to a question that was asked then.
+    pub fn surveyed(&self, cluster: &ClusterName, began: Mono, answer: Result<Survey, String>) {
+        self.with(cluster, |seen| seen.view.survey = Some((began, answer)));
+        self.wake.notify_one();
+    }
+
+    /// Nobody waits for it any more; what was answered stays.
+    pub fn surveyed_enough(&self, cluster: &ClusterName) {
+        self.with(cluster, |seen| seen.view.is_survey_wanted = false);
+    }
+
+    /// The newest answer that was asked for since then is there.
+    pub fn has_survey(&self, cluster: &ClusterName) -> bool {
+        let inner = self.inner.lock().expect("no panic while held");
+        inner.clusters.get(cluster).is_some_and(|seen| seen.view.survey.is_some())
     }
 
     /// The wish is answered with this sentence.

@@ -295,6 +295,7 @@ async fn looks(world: &World) {
         lag_seconds: Some(0),
         heartbeats: replica.heartbeats,
         auto_position: true,
+        filters: String::new(),
         options: LinkOptions {
             tls: replica.options.tls,
             retry_count: 100_000,

@@ -33,7 +33,7 @@ fn count(host: &Host) -> String {
 }
 
 /// A group over a cluster defined with these further lines.
-fn group<'a>(lab: &'a Lab, top: &str, policy: &[&str]) -> Group<'a> {
+pub fn group<'a>(lab: &'a Lab, top: &str, policy: &[&str]) -> Group<'a> {
     let policy = policy.iter().map(|line| (*line).to_owned()).collect();
     let group = Group::form(lab, GroupSpec { policy, ..stand::spec() }).expect("form the group");
     apply(&group, top);

@@ -83,6 +83,29 @@ pub fn operators(stage: &mut Stage<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A planned switchover. In three of four rounds somebody dies on the way, so early or so late that it
+/// may be undone, finished, or taken over by a failover.
+pub fn switchover(stage: &mut Stage<'_>) -> anyhow::Result<()> {
+    let primary = stage.primary();
+    let managers = stage.managers();
+    let manager = stage.pick(&managers);
+    let leader = stage.group.leader()?;
+    stage.perform(Deed::AskSwitchover { manager })?;
+    let pause = stage.between(0, 600);
+    stage.pass(pause);
+    let candidate = stage.servers().into_iter().find(|name| *name != primary);
+    match (stage.rng.range(0, 3), leader, candidate) {
+        (0, Some(manager), _) => stage.perform(Deed::KillManager { manager })?,
+        (1, _, _) => stage.perform(Deed::KillServer { server: primary.clone() })?,
+        (2, _, Some(server)) => stage.perform(Deed::KillServer { server })?,
+        (0.., _, _) => {}
+    }
+    // It may be refused or undone, so that nothing is to be waited for but the end.
+    stage.pass(Duration::from_secs(2));
+    stage.pass_until(FAILOVER, |cluster| cluster["attempt"].is_null());
+    Ok(())
+}
+
 /// Loss and delay at the managers, and pauses: as much as a busy network and a busy machine give.
 pub fn noise(stage: &mut Stage<'_>) -> anyhow::Result<()> {
     for manager in stage.managers() {

@@ -60,6 +60,9 @@ pub enum Nemesis {
     Target,
     /// The primary dies, and two operators ask for a failover at once.
     Operators,
+    /// A planned switchover, in the middle of which the leader, the primary or the candidate dies, or
+    /// nobody.
+    Switchover,
     /// The primary's mysqld is restarted at once: before, during or after the verdict.
     Restart,
     /// Every mysqld and every manager is killed and started again.
@@ -87,6 +90,7 @@ impl Nemesis {
             | Nemesis::LeaderMidway
             | Nemesis::LeaderStop
             | Nemesis::Operators
+            | Nemesis::Switchover
             | Nemesis::Errant => Expect::Failover,
             Nemesis::ManagersCut
             | Nemesis::OneManagerCut
@@ -129,6 +133,7 @@ impl Nemesis {
             Nemesis::LeaderMidway => manager::leader_midway(stage),
             Nemesis::LeaderStop => manager::leader_stop(stage),
             Nemesis::Operators => manager::operators(stage),
+            Nemesis::Switchover => manager::switchover(stage),
             Nemesis::Noise => manager::noise(stage),
             Nemesis::Restart => returning::restart(stage),
             Nemesis::RestartAll => returning::restart_all(stage),

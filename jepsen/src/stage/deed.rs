@@ -149,6 +149,11 @@ impl Stage<'_> {
                 };
                 Some(format!("answers: {}; {}", first_line(&one?), first_line(&other?)))
             }
+            Deed::AskSwitchover { manager } => {
+                let args = ["switchover", CLUSTER, "--yes"];
+                self.asked.push(self.group.start_cli(manager, &args)?);
+                Some("asked".into())
+            }
         };
         Ok(proof)
     }

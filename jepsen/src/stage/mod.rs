@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use conclave_lab::{Group, GroupSpec, Host, Lab, Table, Writer, WriterSpec, now_us};
+use conclave_lab::{Group, GroupSpec, Host, Lab, Process, Table, Writer, WriterSpec, now_us};
 use conclave_sim::rng::Rng;
 use serde_json::Value;
 
@@ -51,6 +51,8 @@ pub struct Stage<'a> {
     pub clocks: Vec<Reading>,
     running: Vec<Running>,
     ended: Vec<Client>,
+    /// Operators' commands that may still go on.
+    asked: Vec<Process>,
     /// Packets that the network's faults in force have swallowed before the last change.
     dropped: BTreeMap<String, u64>,
     last_primary: String,
@@ -80,6 +82,7 @@ impl<'a> Stage<'a> {
             clocks: Vec::new(),
             running: Vec::new(),
             ended: Vec::new(),
+            asked: Vec::new(),
             dropped: BTreeMap::new(),
             last_primary: "db1".into(),
             looked: Instant::now(),

@@ -55,6 +55,8 @@ impl MysqlSession {
             | SqlAction::SetReadOnly
             | SqlAction::SetOffline { .. }
             | SqlAction::AllowRebuild
+            | SqlAction::CloseForWrites { .. }
+            | SqlAction::CutClients
             | SqlAction::Clone { .. } => {}
         }
         let shared = self.shared.clone();
@@ -135,8 +137,8 @@ impl MysqlSession {
 }
 
 /// An applier that stops by itself does so within milliseconds; with half a transaction it waits 60 s
-/// for the rest [ran].
-const HALF: Duration = Duration::from_millis(400);
+/// for the rest [ran]. Only one that has nothing left to apply is killed, by the server's own look.
+const HALF: Duration = Duration::from_millis(100);
 
 impl MysqlSession {
     /// Killed while its stop waits, it ends in 0.3 s, with an error that the next change of the source
@@ -147,21 +149,22 @@ impl MysqlSession {
         let lock = format!("conclave.{}", self.place.cluster);
         let kill = self.dialect.kill_idle_applier(&lock, self.wire.id());
         let mut stop = pin!(self.wire.run(sql, deadline));
-        if let Ok(done) = timeout(HALF, &mut stop).await {
-            return done;
+        loop {
+            if let Ok(done) = timeout(HALF, &mut stop).await {
+                return done;
+            }
+            let killed = async {
+                let mut wire = Wire::open(&target, deadline).await?;
+                wire.run(&kill, deadline).await?;
+                wire.close(deadline).await;
+                Ok::<(), Fault>(())
+            };
+            if let Err(fault) = killed.await {
+                // It may have ended meanwhile, or still be at work; if not, the stop's own end tells.
+                let what = format!("kill the waiting applier of {}", target.label);
+                tracing::info!("{}", fault.not_done(&what));
+            }
         }
-        let killed = async {
-            let mut wire = Wire::open(&target, deadline).await?;
-            wire.run(&kill, deadline).await?;
-            wire.close(deadline).await;
-            Ok::<(), Fault>(())
-        };
-        if let Err(fault) = killed.await {
-            // It may have ended meanwhile; if not, the stop's own end tells.
-            let what = format!("kill the waiting applier of {}", target.label);
-            tracing::info!("{}", fault.not_done(&what));
-        }
-        stop.await
     }
 }
 
@@ -242,7 +245,7 @@ impl MysqlSession {
         rows.map_err(|odd| self.failed(&Fault::Odd(odd.0), what))
     }
 
-    fn failed(&self, fault: &Fault, what: &str) -> PortError {
+    pub(super) fn failed(&self, fault: &Fault, what: &str) -> PortError {
         failed(fault, what, &self.wire.target().label, None)
     }
 }
@@ -264,6 +267,8 @@ fn account(action: &SqlAction) -> Option<&str> {
         | SqlAction::SetOffline { .. }
         | SqlAction::StopApplier
         | SqlAction::AllowRebuild
+        | SqlAction::CloseForWrites { .. }
+        | SqlAction::CutClients
         | SqlAction::WriteMarker { .. }
         | SqlAction::LockAccount { .. }
         | SqlAction::UnlockAccount { .. }
@@ -288,6 +293,8 @@ fn needs_link(action: &SqlAction) -> bool {
         | SqlAction::SetReadOnly
         | SqlAction::SetOffline { .. }
         | SqlAction::AllowRebuild
+        | SqlAction::CloseForWrites { .. }
+        | SqlAction::CutClients
         | SqlAction::Clone { .. }
         | SqlAction::WriteMarker { .. }
         | SqlAction::LockAccount { .. }
@@ -297,7 +304,7 @@ fn needs_link(action: &SqlAction) -> bool {
 }
 
 /// For sentences.
-fn describe(action: &SqlAction) -> String {
+pub(super) fn describe(action: &SqlAction) -> String {
     let switch = |on: &bool| if *on { "on" } else { "off" };
     match action {
         SqlAction::StopReceiver => "stop the receiver".into(),
@@ -317,6 +324,8 @@ fn describe(action: &SqlAction) -> String {
         SqlAction::SetWritable => "switch read_only off".into(),
         SqlAction::SetReadOnly => "switch super_read_only on".into(),
         SqlAction::SetOffline { on } => format!("switch offline_mode {}", switch(on)),
+        SqlAction::CloseForWrites { .. } => "end writes (super_read_only on)".into(),
+        SqlAction::CutClients => "cut the applications' connections".into(),
         SqlAction::AllowRebuild => "switch super_read_only off".into(),
         SqlAction::Clone { host, port, .. } => format!(
             "copy the data of {host}:{port} (both need the clone plugin: INSTALL PLUGIN clone \
@@ -332,7 +341,12 @@ fn describe(action: &SqlAction) -> String {
 }
 
 /// A server quotes the statement it could not parse, hence the password.
-fn failed(fault: &Fault, what: &str, label: &str, password: Option<&SecretString>) -> PortError {
+pub(super) fn failed(
+    fault: &Fault,
+    what: &str,
+    label: &str,
+    password: Option<&SecretString>,
+) -> PortError {
     let mut why = format!("{what} on {label}: {}", fault.found());
     if let Some(password) = password.map(|password| password.expose_secret())
         && !password.is_empty()

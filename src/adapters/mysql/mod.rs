@@ -8,6 +8,7 @@
 //! SQL that differs between kinds of servers is made in [`dialect`] only.
 
 mod act;
+mod close;
 mod dialect;
 mod fault;
 mod ping;
@@ -24,7 +25,7 @@ use std::{
 };
 
 use conclave_core::{
-    model::{ClusterName, ManagerId, Mono, ServerFacts, Token},
+    model::{ClusterName, ManagerId, Mono, ServerFacts, Survey, Token},
     ports::{Clock, Mysql, Place, PortError, Trouble},
 };
 use secrecy::SecretString;
@@ -33,6 +34,7 @@ pub use ping::{PingOutcome, Pinger};
 pub use session::MysqlSession;
 
 use self::{
+    dialect::Dialect,
     fault::Fault,
     read::Eye,
     wire::{Target, Wire},
@@ -212,5 +214,16 @@ impl Mysql for MysqlPort {
             eye.look(&mut wire, deadline).await.map_err(|fault| fault.not_done(&wanted()))?;
         self.shared.put_idle(place, wire, eye);
         Ok(seen)
+    }
+
+    async fn survey(&self, place: &Place, deadline: Mono) -> Result<Survey, PortError> {
+        let target = self.shared.target(place)?;
+        let fail = |fault: Fault| fault.not_done(&format!("list the sessions of {}", target.label));
+        let mut wire = Wire::open(&target, deadline).await.map_err(fail)?;
+        let dialect = Dialect::of(wire.version())
+            .map_err(|why| PortError::not_done(Trouble::Answered, why))?;
+        let sets = wire.run(&dialect.survey(&place.admin_account), deadline).await.map_err(fail)?;
+        wire.close(deadline).await;
+        dialect.surveyed(&sets).map_err(|odd| fail(Fault::Odd(odd.0)))
     }
 }

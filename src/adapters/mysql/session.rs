@@ -12,12 +12,13 @@ use std::sync::Arc;
 
 use conclave_core::{
     model::{GtidSet, Mono, ServerFacts, Token, Trail},
-    ports::{Place, PortError, Session, SqlAction, Trouble},
+    ports::{Clock, Place, PortError, Session, SqlAction, Trouble},
 };
 use mysql_async::Row;
 
 use super::{
     Shared,
+    act::describe,
     dialect::{Dialect, Link},
     fault::Fault,
     read::{Eye, Named, Odd},
@@ -100,8 +101,16 @@ impl Session for MysqlSession {
         read.map_err(|fault| fault.not_done(&what()))
     }
 
-    async fn act(&mut self, action: &SqlAction, deadline: Mono) -> Result<(), PortError> {
-        self.carry_out(action, deadline).await
+    async fn act(&mut self, action: &SqlAction, deadline: Mono) -> Result<Vec<String>, PortError> {
+        let began = SystemClock.now();
+        let done = match action {
+            SqlAction::CloseForWrites { drain } => self.close_for_writes(*drain, deadline).await,
+            SqlAction::CutClients => self.cut_clients(deadline).await,
+            other => self.carry_out(other, deadline).await.map(|()| Vec::new()),
+        };
+        let (server, took) = (&self.place.server.name, SystemClock.now().since(began));
+        tracing::debug!(%server, %took, is_ok = done.is_ok(), "{}", describe(action));
+        done
     }
 }
 

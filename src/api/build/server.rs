@@ -111,7 +111,12 @@ impl<'a> Found<'a> {
         if self.cluster.primary() == Some(name) {
             return "primary";
         }
-        let standing = self.cluster.members.get(name).map(|member| &member.standing);
+        let member = self.cluster.members.get(name);
+        if member.is_some_and(|member| member.left_out.is_some()) {
+            let acknowledges = self.cluster.regime().is_some_and(|it| it.ackers.contains(name));
+            return if acknowledges { "draining" } else { "drained" };
+        }
+        let standing = member.map(|member| &member.standing);
         match (standing, facts) {
             (Some(Standing::Former { .. }), _) => "former",
             (Some(Standing::Quarantined { .. }), _) => "quarantined",

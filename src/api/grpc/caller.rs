@@ -7,9 +7,9 @@ use crate::api::{
     document::FORMAT,
     operator,
     pb::{
-        Caller, ClusterApplyRequest, ClusterListRequest, ClusterRequest, FailoverRequest,
-        GroupInitRequest, HardenRequest, PauseRequest, RejoinRequest, ReportRequest, StatusRequest,
-        WatchRequest,
+        Caller, ClusterApplyRequest, ClusterListRequest, ClusterRequest, DrainRequest,
+        FailoverRequest, GroupInitRequest, HardenRequest, PauseRequest, RejoinRequest,
+        ReportRequest, StatusRequest, SwitchoverRequest, WatchRequest,
     },
 };
 
@@ -37,7 +37,8 @@ macro_rules! asked {
     };
 }
 
-asked!(ClusterApplyRequest ClusterListRequest ClusterRequest FailoverRequest GroupInitRequest
+asked!(ClusterApplyRequest ClusterListRequest ClusterRequest DrainRequest FailoverRequest
+    GroupInitRequest SwitchoverRequest
     HardenRequest PauseRequest RejoinRequest ReportRequest StatusRequest WatchRequest);
 
 impl<D> Admin<D> {

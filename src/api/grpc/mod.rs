@@ -10,8 +10,8 @@ use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 use conclave_core::{
     decide::{Wish, harden, rejoin},
     model::{
-        Actor, ClusterDefinition, ClusterName, Discard, GtidSet, Refusal, Rejoin, ServerName,
-        gtid::ParseError,
+        Actor, ClusterDefinition, ClusterName, Discard, GtidSet, Millis, Refusal, Rejoin,
+        ServerName, Switchover, gtid::ParseError,
     },
     ports::ProposeError,
     state::{Command, Planned, Reply},
@@ -28,8 +28,9 @@ use super::{
     document::FORMAT,
     pb::{
         ClusterApplyReply, ClusterApplyRequest, ClusterListRequest, ClusterRequest, Document, Done,
-        FailoverRequest, GroupInitReply, GroupInitRequest, HardenRequest, HelloReply, HelloRequest,
-        PauseRequest, Progress, RejoinRequest, ReportRequest, StatusRequest, WatchRequest,
+        DrainRequest, FailoverRequest, GroupInitReply, GroupInitRequest, HardenRequest, HelloReply,
+        HelloRequest, PauseRequest, Progress, RejoinRequest, ReportRequest, StatusRequest,
+        SwitchoverRequest, WatchRequest,
         admin_server::{self, AdminServer},
     },
     report,
@@ -149,9 +150,47 @@ impl<D: Desk> Admin<D> {
     }
 
     fn wish(&self, asker: &Asker, ask: &FailoverRequest) -> Result<(ClusterName, Wish), Status> {
-        let name = ClusterName::from(ask.cluster.as_str());
+        let (name, wanted) = self.wanted(&ask.cluster, &ask.to)?;
+        let wish = Wish {
+            actor: asker.actor(),
+            wanted,
+            asserted_dead: ask.old_primary_is_dead,
+            interval_waived: ask.ignore_last_failover,
+            switchover: None,
+        };
+        Ok((name, wish))
+    }
+
+    fn switch(
+        &self,
+        asker: &Asker,
+        ask: &SwitchoverRequest,
+    ) -> Result<(ClusterName, Wish), Status> {
+        let (name, wanted) = self.wanted(&ask.cluster, &ask.to)?;
+        let deadline_ms = match ask.deadline_ms {
+            0 => Switchover::DEADLINE,
+            some @ 500..=600_000 => Millis(some),
+            other => {
+                let text = format!("wanted a deadline of 500 ms to 600 s, found {other} ms");
+                return Err(Status::invalid_argument(text));
+            }
+        };
+        let plan = Switchover { deadline_ms, leaves_old: ask.leave_old, cuts: ask.cut };
+        let wish = Wish {
+            actor: asker.actor(),
+            wanted,
+            asserted_dead: false,
+            interval_waived: false,
+            switchover: Some(plan),
+        };
+        Ok((name, wish))
+    }
+
+    /// The cluster, which has a primary, and its server of that name; empty: none is asked for.
+    fn wanted(&self, cluster: &str, to: &str) -> Result<(ClusterName, Option<ServerName>), Status> {
+        let name = ClusterName::from(cluster);
         self.known(&name)?;
-        let wanted = (!ask.to.is_empty()).then(|| ServerName::from(ask.to.as_str()));
+        let wanted = (!to.is_empty()).then(|| ServerName::from(to));
         let group = self.desk.group();
         let cluster = group.clusters.get(&name);
         if cluster.is_some_and(|cluster| cluster.primary().is_none()) {
@@ -168,13 +207,7 @@ impl<D: Desk> Admin<D> {
             let text = format!("cluster {name} has no server {wanted}; its servers: {known}");
             return Err(Status::not_found(text));
         }
-        let wish = Wish {
-            actor: asker.actor(),
-            wanted,
-            asserted_dead: ask.old_primary_is_dead,
-            interval_waived: ask.ignore_last_failover,
-        };
-        Ok((name, wish))
+        Ok((name, wanted))
     }
 }
 
@@ -189,6 +222,7 @@ fn document(value: &impl Serialize, exit_code: u8) -> Result<Document, Status> {
 impl<D: Desk> admin_server::Admin for Admin<D> {
     type WatchStream = Stream1<Document>;
     type FailoverStream = Stream1<Progress>;
+    type SwitchoverStream = Stream1<Progress>;
 
     async fn hello(&self, _request: Request<HelloRequest>) -> Answer<HelloReply> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -373,6 +407,50 @@ impl<D: Desk> admin_server::Admin for Admin<D> {
         let run = rehearse(&self.desk.snapshot().view, &name, &wish);
         let exit_code = u8::from(!run.refusals.is_empty());
         Ok(Response::new(document(&build::plan(&name, &run), exit_code)?))
+    }
+
+    async fn switchover(
+        &self,
+        request: Request<SwitchoverRequest>,
+    ) -> Answer<Self::SwitchoverStream> {
+        let (asker, ask) = self.identify(request)?;
+        let follow = match self.leader(&asker).await? {
+            Seat::Other(mut there) => {
+                let relayed = seat::passed(there.switchover(ask.clone()).await)?.into_inner();
+                Follow::relay(self.desk.clone(), ask.cluster.as_str().into(), relayed)
+            }
+            Seat::Mine => {
+                let (name, wish) = self.switch(&asker, &ask)?;
+                Follow::wish(self.desk.clone(), name, wish)?
+            }
+        };
+        Ok(Response::new(Box::pin(stream::unfold(follow, Follow::next))))
+    }
+
+    async fn switchover_plan(&self, request: Request<SwitchoverRequest>) -> Answer<Document> {
+        let (asker, ask) = self.identify(request)?;
+        if let Seat::Other(mut there) = self.leader(&asker).await? {
+            return seat::passed(there.switchover_plan(ask).await);
+        }
+        let (name, wish) = self.switch(&asker, &ask)?;
+        self.desk.survey(&name).await;
+        let run = rehearse(&self.desk.snapshot().view, &name, &wish);
+        let exit_code = u8::from(!run.refusals.is_empty());
+        Ok(Response::new(document(&build::plan(&name, &run), exit_code)?))
+    }
+
+    async fn drain(&self, request: Request<DrainRequest>) -> Answer<Done> {
+        let (asker, ask) = self.identify(request)?;
+        if let Seat::Other(mut there) = self.leader(&asker).await? {
+            return seat::passed(there.drain(ask).await);
+        }
+        let (cluster, server) = self.wanted(&ask.cluster, &ask.server)?;
+        let Some(server) = server else {
+            return Err(Status::invalid_argument("wanted the name of a server, found none"));
+        };
+        let by = (!ask.is_over).then(|| asker.actor());
+        self.propose(Command::LeaveOut { cluster, server, by }).await?;
+        Ok(Response::new(Done {}))
     }
 
     async fn rejoin(&self, request: Request<RejoinRequest>) -> Answer<Document> {

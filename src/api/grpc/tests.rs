@@ -89,6 +89,8 @@ impl Desk for Fake {
         }
     }
 
+    async fn survey(&self, _cluster: &ClusterName) {}
+
     async fn init_group(&self, _members: BTreeMap<u64, MemberNode>) -> Result<String, String> {
         Err("manager 1 is already part of a group".into())
     }

@@ -1,7 +1,9 @@
 //! The report of one attempt.
 
 use super::{Paint, ago, explain::ranking, ms, status::extras, utc, wrap};
-use crate::api::document::{BallotDocument, ElectionDocument, ReportDocument, StepDocument};
+use crate::api::document::{
+    BallotDocument, ElectionDocument, ReportDocument, StepDocument, WriteBlockDocument,
+};
 
 /// The whole report.
 pub fn report(report: &ReportDocument, paint: Paint) -> String {
@@ -43,6 +45,9 @@ fn head(report: &ReportDocument, paint: Paint) -> String {
     out += &wrap("  opened    ", 12, &opened);
     out += &wrap("  replaced  ", 12, &format!("{} by {new}", report.old_primary));
     out += &wrap("  times     ", 12, &times(report));
+    if let Some(block) = &report.write_block {
+        out += &wrap("  writes    ", 12, &blocked(block));
+    }
     out += &wrap("  lost      ", 12, &report.loss);
     for assertion in &report.assertions {
         out += &wrap("  note      ", 12, assertion);
@@ -50,7 +55,20 @@ fn head(report: &ReportDocument, paint: Paint) -> String {
     out
 }
 
+fn blocked(block: &WriteBlockDocument) -> String {
+    let us = block.us.map(|us| ms(i64::try_from(us).unwrap_or(i64::MAX)));
+    let long = us.map_or_else(|| "blocked until now".into(), |us| format!("blocked for {us}"));
+    match &block.cut[..] {
+        [] => format!("{long}; no session was cut"),
+        cut => format!("{long}; cut: {}", cut.join("; ")),
+    }
+}
+
 fn times(report: &ReportDocument) -> String {
+    if report.write_block.is_some() || report.cause.starts_with("a planned") {
+        let ended = report.ended_at_us.map(|us| ms(i64::try_from(us).unwrap_or(i64::MAX)));
+        return ended.map_or_else(|| "not over yet".into(), |us| format!("{us} in all"));
+    }
     let span = |us: u64| ms(i64::try_from(us).unwrap_or(i64::MAX));
     let mut out = format!(
         "{} from the first ping without an answer to the opening (of these {} for the verdict)",

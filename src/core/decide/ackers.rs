@@ -237,7 +237,10 @@ pub fn let_in(
         let theirs = seen.facts(name, view.now, FRESH);
         let is_clean = theirs.is_some_and(|theirs| {
             let is_itself = upkeep::known_uuid(cluster, name) == Some(&theirs.uuid);
-            is_itself && upkeep::errant(facts, theirs).is_empty()
+            // One that is to acknowledge no more is told so first: it would, unrecorded.
+            let acknowledges = theirs.semi_sync.as_ref().is_some_and(|it| it.replica_enabled);
+            let is_acker = cluster.definition.ackers_of(at).contains(*name);
+            is_itself && (is_acker || !acknowledges) && upkeep::errant(facts, theirs).is_empty()
         });
         is_clean && asks(view, cluster, seen, at, name)
     };

@@ -127,6 +127,9 @@ fn reasons_against(
         }
         None => out.push("not a member".into()),
     }
+    if cluster.members.get(&server.name).is_some_and(|member| member.left_out.is_some()) {
+        out.push("left out by an operator (conclave undrain brings it back)".into());
+    }
     if received.is_none() {
         out.push("not reached".into());
     }
@@ -207,7 +210,7 @@ fn errants(
 }
 
 /// Major and minor version; unknown text sorts first.
-fn version_key(version: &str) -> (u32, u32) {
+pub fn version_key(version: &str) -> (u32, u32) {
     let mut parts = version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     candidate,
     gate::{self, Fault},
-    stage,
+    stage, switchover,
     view::{FRESH, View, Wish},
 };
 use crate::{
-    model::{ClusterName, Election, GtidSet, Ranked, Refusal, ServerName},
+    model::{ClusterName, Election, GtidSet, Ranked, Refusal, ServerName, StepKind},
     state::Planned,
 };
 
@@ -90,22 +90,38 @@ pub fn dry_run(view: &View, name: &ClusterName, wish: &Wish) -> DryRun {
     {
         let mut recruits = seen.reached(view.now, FRESH);
         recruits.retain(|server| !cluster.is_primary(server));
+        let freeze = match &wish.switchover {
+            Some(plan) => switchover::steps(view, cluster, seen, wish, plan),
+            None => stage::freeze(cluster),
+        };
+        let is_ahead = |planned: &Planned| {
+            let is_following = matches!(planned.goal, StepKind::Follow { .. });
+            is_following
+                && freeze.iter().any(|it| it.target == planned.target && it.goal == planned.goal)
+        };
+        let returns = wish.switchover.as_ref().is_some_and(|plan| !plan.leaves_old);
+        let old = cluster.primary().filter(|_| returns).cloned();
+        let able = recruits.iter().cloned().chain(old).collect();
         let election = Election {
             candidate: best.clone(),
             donor: None,
             target: field.target.clone(),
-            ackers: gate::ackers_for(cluster, best, &recruits, field),
+            ackers: gate::ackers_for(cluster, best, &able, field),
             acks: gate::wanted_acks(cluster),
             ranking: ranking.clone(),
             loss: String::new(),
             recruits,
         };
-        let stages = [
-            ("freeze", stage::freeze(cluster)),
-            ("recover", stage::recover(&election, &GtidSet::empty())),
-            ("promote", stage::promote(cluster, seen, &election)),
-            ("repoint", stage::repoint(cluster, seen, &election)),
-        ];
+        // Nothing is left to recover once the candidate has executed the last write.
+        let recover = match wish.switchover {
+            Some(_) => Vec::new(),
+            None => stage::recover(&election, &GtidSet::empty()),
+        };
+        let mut promote = stage::promote(cluster, seen, &election);
+        promote.retain(|planned| !is_ahead(planned));
+        let repoint = stage::repoint(cluster, seen, &election);
+        let stages =
+            [("freeze", freeze), ("recover", recover), ("promote", promote), ("repoint", repoint)];
         let named = |stage: &'static str, steps: Vec<Planned>| {
             steps.into_iter().map(move |step| (stage.to_owned(), step))
         };

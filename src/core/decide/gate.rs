@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    candidate, coverage, upkeep,
+    candidate, coverage, switchover, upkeep,
     verdict::{self, Verdict},
     view::{ClusterView, FRESH, View, Wish},
     vouch,
@@ -35,6 +35,9 @@ pub fn refusals(view: &View, name: &ClusterName, wish: Option<&Wish>) -> Vec<Ref
     let Some((cluster, seen)) = view.cluster(name) else {
         return vec![Refusal::NoPrimary { why: format!("there is no cluster {name}") }];
     };
+    if let Some((wish, plan)) = wish.and_then(|wish| Some((wish, wish.switchover.as_ref()?))) {
+        return switchover::refusals(view, cluster, seen, wish, plan);
+    }
     let mut out = own_doubts(view);
     out.extend(dead(view, cluster, seen, wish));
     out.extend(agreed(view, cluster, seen, wish));
@@ -53,6 +56,17 @@ pub fn superseding(view: &View, cluster: &ClusterState, seen: &ClusterView) -> V
     out
 }
 
+/// Reasons not to fail over in the middle of a switchover, which an operator began and whose primary
+/// was found dead.
+pub fn taking_over(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Vec<Refusal> {
+    let mut out = superseding(view, cluster, seen);
+    let is_of_switchover = |refusal: &Refusal| {
+        matches!(refusal, Refusal::AttemptOpen { .. } | Refusal::RetryPause { .. })
+    };
+    out.extend(agreed(view, cluster, seen, None).into_iter().filter(|it| !is_of_switchover(it)));
+    out
+}
+
 /// Reasons not to replace a primary that runs but is read-only since a restart.
 pub fn without_keys(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Vec<Refusal> {
     let mut out = own_doubts(view);
@@ -67,7 +81,7 @@ pub fn standing(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Vec<
 }
 
 /// The leader's own state.
-fn own_doubts(view: &View) -> Vec<Refusal> {
+pub(super) fn own_doubts(view: &View) -> Vec<Refusal> {
     let recent = Micros(1_000_000);
     let stalled = view.stalled.filter(|(at, _)| view.now.since(*at) < recent);
     stalled.map(|(_, span)| Refusal::LeaderStalled { span }).into_iter().collect()
@@ -172,6 +186,20 @@ pub fn feasible(
     }
     let wanted = wish.and_then(|wish| wish.wanted.as_ref());
     let field = candidate::rank(cluster, seen, view.now, &received, wanted);
+    out.extend(choice(cluster, &reached, &field, wanted, |left| left));
+    out
+}
+
+/// What stands against promoting anybody, or the server asked for. `left` are the ackers it would
+/// have, given how many were found among the reached.
+pub(super) fn choice(
+    cluster: &ClusterState,
+    reached: &BTreeSet<ServerName>,
+    field: &candidate::Field,
+    wanted: Option<&ServerName>,
+    left: impl Fn(usize) -> usize,
+) -> Vec<Refusal> {
+    let mut out = Vec::new();
     let asked = field.ranking.iter().find(|ranked| Some(&ranked.server) == wanted);
     match (wanted, asked, &field.best) {
         (Some(server), None, _) => {
@@ -188,7 +216,7 @@ pub fn feasible(
             out.push(Refusal::NoCandidate { against: against.collect() });
         }
         (_, _, Some(candidate)) => {
-            let left = ackers_for(cluster, candidate, &reached, &field).len();
+            let left = left(ackers_for(cluster, candidate, reached, field).len());
             let acks = wanted_acks(cluster);
             if left < acks as usize {
                 out.push(Refusal::TooFewAckers { candidate: candidate.clone(), left, acks });
@@ -310,8 +338,11 @@ pub fn ackers_for(
         return BTreeSet::new();
     }
     let is_clean = |name: &ServerName| {
-        let standing = cluster.members.get(name).map(|member| &member.standing);
-        standing == Some(&crate::state::Standing::Member) && !field.errant.contains_key(name)
+        let member = cluster.members.get(name);
+        let is_member = |member: &crate::state::Member| {
+            member.standing == crate::state::Standing::Member && member.left_out.is_none()
+        };
+        member.is_some_and(is_member) && !field.errant.contains_key(name)
     };
     let mut ackers = cluster.definition.ackers_of(candidate);
     let is_locked = |name: &ServerName| {

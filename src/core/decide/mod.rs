@@ -17,6 +17,7 @@ pub mod rejoin;
 pub mod requirement;
 pub mod stage;
 pub mod suspect;
+pub mod switchover;
 #[cfg(test)]
 mod tests;
 pub mod upkeep;
@@ -68,6 +69,7 @@ fn tick_cluster(
             Opened::NoCause => {}
         }
     }
+    moves.extend(switchover::survey(view, cluster, seen));
     moves.extend(answer_wish(view, name, cluster, seen));
     match &cluster.attempt {
         Some(attempt) => moves.extend(progress::next(view, cluster, seen, attempt, term)),
@@ -85,8 +87,9 @@ fn ask(
     primary: &ServerName,
 ) -> Option<Move> {
     let is_wished = seen.wish.is_some() && cluster.attempt.is_none();
-    let may_supersede =
-        cluster.attempt.as_ref().is_none_or(|attempt| attempt.stage.entry_nine().is_some());
+    let may_supersede = cluster.attempt.as_ref().is_none_or(|attempt| {
+        attempt.stage.entry_nine().is_some() || attempt.opening.cause.switchover().is_some()
+    });
     let is_wanted = cluster.attempt.as_ref().is_some_and(progress::wants_ballots);
     let pause = match is_wanted || (seen.doubt.is_some() || is_wished) && may_supersede {
         true => cluster.definition.policy.doubt_interval_ms.into(),
@@ -114,28 +117,47 @@ fn open(
     let tally = seen.tally.clone().filter(|tally| tally.primary == *primary);
     let Some(tally) = tally else { return Opened::NoCause };
     let (cause, wish) = match &cluster.attempt {
-        Some(open) if open.stage.entry_nine().is_none() => return Opened::NoCause,
+        Some(open) if open.stage.entry_nine().is_none() => match open.opening.cause.switchover() {
+            Some(_) => (Cause::PrimaryDown, None),
+            None => return Opened::NoCause,
+        },
         Some(open) => (Cause::CandidateLost { superseded: open.id.clone() }, None),
-        None if seen.wish.is_some() => (Cause::Manual, seen.wish.as_ref()),
+        None if seen.wish.is_some() => {
+            let wish = seen.wish.as_ref();
+            let plan = wish.and_then(|wish| wish.switchover.clone());
+            (plan.map_or(Cause::Manual, |plan| Cause::Switchover { plan }), wish)
+        }
         None if is_to_be_replaced(view, cluster, seen, &tally) => (Cause::PrimaryRestarted, None),
         None => (Cause::PrimaryDown, None),
     };
     let refusals = match &cause {
         Cause::CandidateLost { .. } => gate::superseding(view, cluster, seen),
         Cause::PrimaryRestarted => gate::without_keys(view, cluster, seen),
-        Cause::Manual | Cause::PrimaryDown => gate::refusals(view, name, wish),
+        Cause::PrimaryDown if cluster.attempt.is_some() => gate::taking_over(view, cluster, seen),
+        Cause::Manual | Cause::PrimaryDown | Cause::Switchover { .. } => {
+            gate::refusals(view, name, wish)
+        }
     };
     if !refusals.is_empty() {
         return Opened::Refused(refusals);
     }
+    let (wanted, steps) = match wish.zip(cause.switchover()) {
+        Some((wish, plan)) => (
+            switchover::candidate(view, cluster, seen, wish),
+            switchover::steps(view, cluster, seen, wish, plan),
+        ),
+        None => (wish.and_then(|wish| wish.wanted.clone()), stage::freeze(cluster)),
+    };
+    let is_recent = cluster.interval_left_ms(view.group.clock_ms) > 0;
     let group = || Actor::Group;
     let opening = Opening {
+        interval_waived: wish.is_some_and(|wish| wish.interval_waived)
+            || cause.switchover().is_some() && is_recent,
         cause,
         actor: wish.map_or_else(group, |wish| wish.actor.clone()),
         tally,
-        wanted: wish.and_then(|wish| wish.wanted.clone()),
+        wanted,
         asserted_dead: wish.is_some_and(|wish| wish.asserted_dead),
-        interval_waived: wish.is_some_and(|wish| wish.interval_waived),
         detected_us: seen.doubt.unwrap_or_default(),
         verdict_us: seen.asked_at.map_or(Micros(0), |at| view.now.since(at)),
         at_ms: view.group.clock_ms,
@@ -145,7 +167,7 @@ fn open(
         cluster: name.clone(),
         expected: cluster.epoch,
         opening: Box::new(opening),
-        steps: stage::freeze(cluster),
+        steps,
     };
     Opened::Yes(Box::new(Move::Propose { command: Box::new(command) }))
 }
@@ -203,6 +225,8 @@ fn answer_wish(
     let all_answered = seen.tally.as_ref().is_some_and(|t| t.ballots.len() >= t.voters.len());
     // Without a primary there is nobody to ask about.
     let is_busy = cluster.attempt.is_some() || cluster.primary().is_none();
+    let all_answered =
+        all_answered && (wish.switchover.is_none() || switchover::is_surveyed(view, seen));
     if refusals.is_empty() || !(is_busy || all_answered || asked_for >= gate::PATIENCE) {
         return None;
     }

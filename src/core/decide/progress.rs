@@ -15,7 +15,8 @@ use super::{
 use crate::{
     model::{
         Attempt, Cause, Election, GtidSet, HookEvent, Micros, Mode, Mono, Outcome, Receiver,
-        ServerName, Stage, StepEvidence, StepKind, StepRecord, Term, Token,
+        ServerName, Stage, StepEvidence, StepKind, StepOutcome, StepRecord, Switchover, Term,
+        Token,
     },
     state::{ClusterState, Command},
 };
@@ -52,7 +53,10 @@ pub fn next(
 ) -> Vec<Move> {
     let case = Case { view, cluster, seen, attempt, term };
     match &attempt.stage {
-        Stage::Freeze => case.freeze(),
+        Stage::Freeze => match attempt.opening.cause.switchover() {
+            Some(plan) => case.switch(plan),
+            None => case.freeze(),
+        },
         Stage::Recover { election } => case.recover(election),
         Stage::Promote { entry } => case.promote(&entry.election),
         Stage::Repoint { entry } => case.repoint(&entry.election),
@@ -94,14 +98,7 @@ impl Case<'_> {
         if let Some(election) =
             self.elected(may_elect && is_settled && self.missed_call().is_none())
         {
-            let steps = stage::recover(&election, &self.applied_by(&election.candidate));
-            return vec![self.propose(Command::Elect {
-                cluster: self.attempt.cluster().clone(),
-                epoch: self.attempt.epoch(),
-                election: Box::new(election),
-                steps,
-                at_us: self.at(),
-            })];
+            return vec![self.elect(election)];
         }
         if fence.is_hopeless {
             return vec![self.give_up("no fence of the old primary could be proved".into())];
@@ -113,6 +110,82 @@ impl Case<'_> {
             return vec![self.give_up(self.why_not_elected())];
         }
         moves
+    }
+
+    /// The freeze of a switchover: one thing after the other, and the first that does not work undoes
+    /// it all.
+    fn switch(&self, plan: &Switchover) -> Vec<Move> {
+        if let Some(why) = self.obstacle(plan) {
+            return vec![self.give_up(why)];
+        }
+        let mut moves: Vec<Move> = self.call(HookEvent::Opened).collect();
+        if self.missed_call().is_some() {
+            return moves;
+        }
+        let phases: [fn(&StepKind) -> bool; 4] = [
+            |goal| matches!(goal, StepKind::Level { .. }),
+            |goal| matches!(goal, StepKind::Follow { .. }),
+            |goal| matches!(goal, StepKind::CloseForWrites { .. }),
+            |goal| *goal == StepKind::StopReceiver,
+        ];
+        let is_over = |step: &StepRecord| match step.goal {
+            StepKind::StopReceiver => self.is_settled(step),
+            _ => step.met().is_some(),
+        };
+        let open = |phase: &&fn(&StepKind) -> bool| self.steps(**phase).any(|step| !is_over(step));
+        if let Some(phase) = phases.iter().find(open) {
+            moves.extend(self.steps(*phase).filter_map(|step| self.run(step)));
+            return moves;
+        }
+        // Whoever acknowledges to the candidate already must be on record as its acker.
+        let acknowledges =
+            |step: &StepRecord| matches!(step.goal, StepKind::Follow { acker: true, .. });
+        let is_as_planned = |it: &Election| {
+            let mut ahead = self.attempt.steps.iter().filter(|step| acknowledges(step));
+            Some(&it.candidate) == self.attempt.opening.wanted.as_ref()
+                && ahead.all(|step| it.ackers.contains(&step.target))
+        };
+        match self.elected(true).filter(is_as_planned) {
+            Some(election) => vec![self.elect(election)],
+            None => vec![self.give_up(self.why_not_elected())],
+        }
+    }
+
+    /// Why a switchover before entry 9 is undone now.
+    fn obstacle(&self, plan: &Switchover) -> Option<String> {
+        let failed = self.attempt.steps.iter().find(|step| {
+            let may_fail = matches!(step.goal, StepKind::StopReceiver | StepKind::Hook { .. });
+            step.has_failed() && !may_fail
+        });
+        if let Some(step) = failed {
+            let why = match step.outcome() {
+                Some(StepOutcome::Failed { why } | StepOutcome::Unknown { why }) => why.as_str(),
+                Some(StepOutcome::Done { .. } | StepOutcome::FoundDone { .. }) | None => "",
+            };
+            return Some(format!("{} on {} failed: {why}", step.goal.code(), step.target));
+        }
+        if let Some(step) = self.missed_call().filter(|step| is_called_out(step)) {
+            return Some(format!("{} failed, and is required", hook_name(step)));
+        }
+        let since = self.seen.opened_at.unwrap_or(self.seen.progress_at);
+        let is_late = self.view.now.since(since) >= Micros::from(plan.deadline_ms);
+        let mut open = self.attempt.steps.iter().filter(|step| step.met().is_none());
+        let waited_for = open.next().map(|step| format!("{} on {}", step.goal.code(), step.target));
+        is_late.then(|| {
+            let waited_for = waited_for.unwrap_or_else(|| "the election".into());
+            format!("its deadline of {} ms was over, in {waited_for}", plan.deadline_ms.0)
+        })
+    }
+
+    fn elect(&self, election: Election) -> Move {
+        let steps = stage::recover(&election, &self.applied_by(&election.candidate));
+        self.propose(Command::Elect {
+            cluster: self.attempt.cluster().clone(),
+            epoch: self.attempt.epoch(),
+            election: Box::new(election),
+            steps,
+            at_us: self.at(),
+        })
     }
 
     /// Orders to call the scripts of that moment that have not ended for good.
@@ -149,6 +222,9 @@ impl Case<'_> {
     }
 
     fn is_covered(&self) -> bool {
+        if self.attempt.opening.cause.switchover().is_some() {
+            return self.is_closed_and_revoked();
+        }
         match self.attempt.mode {
             Mode::Fenced | Mode::BestEffort => !stage::received(self.attempt).is_empty(),
             Mode::Quorum => {
@@ -162,6 +238,22 @@ impl Case<'_> {
                 })
             }
         }
+    }
+
+    /// The old primary was read back as closed, what it had executed is there, and enough of its
+    /// ackers read from it no more: whoever opens it again by hand gets no acknowledgement.
+    fn is_closed_and_revoked(&self) -> bool {
+        let received = stage::received(self.attempt);
+        let recruits: BTreeSet<ServerName> = received.keys().cloned().collect();
+        let union = received.values().fold(GtidSet::empty(), |sum, set| sum.union(set));
+        let is_revoked = match self.attempt.mode {
+            Mode::Fenced | Mode::BestEffort => true,
+            Mode::Quorum => {
+                let mut regimes = self.attempt.revokes.iter();
+                regimes.all(|regime| coverage::is_revoked(regime, &recruits))
+            }
+        };
+        is_revoked && self.attempt.closed().is_some_and(|closed| closed.is_subset(&union))
     }
 
     /// It holds what it acknowledged: this manager vouches for it, or another did when the attempt
@@ -302,7 +394,11 @@ impl Case<'_> {
         let is_open = opens().any(|step| step.met().is_some());
         // A failing address does not keep the others waiting: upkeep goes on trying.
         let is_published = vips().all(|step| step.met().is_some() || failures(step) >= TRIES);
-        if is_open && is_published {
+        // A closed primary answers nobody: its successor need not have forgotten it before it is opened,
+        // and the address may lead there before that.
+        let is_closed = self.attempt.closed().is_some();
+        let is_detached = detach().all(|step| step.met().is_some());
+        if is_open && is_published && (is_detached || !is_closed) {
             return vec![self.propose(Command::EnterRepoint {
                 cluster: self.attempt.cluster().clone(),
                 epoch: self.attempt.epoch(),
@@ -311,18 +407,39 @@ impl Case<'_> {
             })];
         }
         let is_lost = |step: &&StepRecord| !is_open && self.is_lost(step, &election.candidate);
-        let is_there = |step: &&StepRecord| step.met().is_some() && !is_lost(step);
+        let is_there = |step: &&StepRecord| {
+            step.met().is_some() && !is_lost(step) && election.ackers.contains(&step.target)
+        };
         let connected = followers().filter(is_there).count();
         let fences: Vec<_> = self.steps(|goal| matches!(goal, StepKind::Fence { .. })).collect();
-        let may_open = detach().all(|step| step.met().is_some())
+        let may_open = (is_detached || is_closed)
             && connected >= election.acks as usize
             && self.fence(&fences).is_enough;
-        let mut wanted: Vec<&StepRecord> = detach().chain(followers()).collect();
+        // The old primary of a switchover is slow to become a replica: it waits, unless its
+        // acknowledgements are needed.
+        let others = self.attempt.steps.iter().filter(|step| {
+            matches!(step.goal, StepKind::Follow { .. })
+                && step.target != self.attempt.old_primary
+                && election.ackers.contains(&step.target)
+        });
+        let is_enough = others.count() >= election.acks as usize;
+        let may_follow =
+            |step: &&StepRecord| is_open || !is_enough || step.target != self.attempt.old_primary;
+        let may_detach = |_: &&StepRecord| is_open || !is_closed;
+        let mut wanted: Vec<&StepRecord> =
+            detach().filter(may_detach).chain(followers().filter(may_follow)).collect();
         wanted.extend(fences);
         wanted.extend(opens().filter(|_| may_open));
-        wanted.extend(vips().filter(|_| is_open));
+        wanted.extend(vips().filter(|_| is_open || is_closed));
+        wanted.extend(self.drops().filter(|_| is_published));
         let again = followers().filter(is_lost).filter_map(|step| self.run_again(step));
         again.chain(wanted.into_iter().filter_map(|step| self.run(step))).collect()
+    }
+
+    /// The old primary of a switchover lets go of the address.
+    fn drops(&self) -> impl Iterator<Item = &StepRecord> {
+        let drops = self.steps(|goal| matches!(goal, StepKind::DropVips { .. }));
+        drops.filter(|step| failures(step) < TRIES)
     }
 
     /// An acker that followed the candidate, as was read back, and does so no more.
@@ -345,6 +462,7 @@ impl Case<'_> {
     fn repoint(&self, election: &Election) -> Vec<Move> {
         let followers = || self.steps(|goal| matches!(goal, StepKind::Follow { .. }));
         let is_settled = followers().all(|step| step.met().is_some() || step.has_failed())
+            && self.drops().all(|step| step.met().is_some())
             && self.is_told(&[HookEvent::Opened, HookEvent::Published]);
         if is_settled && self.is_told(&[HookEvent::Finished]) {
             let behind = followers().filter(|step| step.met().is_none());
@@ -358,14 +476,19 @@ impl Case<'_> {
         }
         let fences = self.steps(|goal| matches!(goal, StepKind::Fence { .. }));
         let mut moves: Vec<Move> =
-            followers().chain(fences).filter_map(|step| self.run(step)).collect();
+            followers().chain(fences).chain(self.drops()).filter_map(|s| self.run(s)).collect();
         moves.extend(self.call(HookEvent::Opened).chain(self.call(HookEvent::Published)));
         moves.extend(self.call(HookEvent::Finished).filter(|_| is_settled));
         moves
     }
 
     fn undo(&self) -> Vec<Move> {
-        let resumes = || self.steps(|goal| *goal == StepKind::ResumeReceiver);
+        let resumes = || {
+            self.steps(|goal| match goal {
+                StepKind::Follow { source, .. } => *source == self.attempt.old_primary,
+                goal => matches!(goal, StepKind::ResumeReceiver | StepKind::Reopen { .. }),
+            })
+        };
         let wakes = || self.steps(|goal| *goal == StepKind::Wake);
         let is_over = |step: &StepRecord| step.met().is_some() || failures(step) >= TRIES;
         if resumes().any(|step| !is_over(step)) {
@@ -413,6 +536,9 @@ impl Case<'_> {
         let tried_out = fences.iter().all(|s| s.met().is_some() || failures(s) >= TRIES);
         let is_proved = self.attempt.opening.asserted_dead || (all_met && !fences.is_empty());
         let waited = self.view.now.since(self.seen.opened_at.unwrap_or(self.seen.progress_at));
+        if self.attempt.opening.cause.switchover().is_some() {
+            return Fence { is_enough: true, is_hopeless: false };
+        }
         match self.attempt.mode {
             Mode::Quorum => Fence {
                 is_enough: all_met
@@ -496,7 +622,7 @@ fn is_of_ballots(attempt: &Attempt) -> bool {
     match attempt.opening.cause {
         Cause::PrimaryDown | Cause::CandidateLost { .. } => true,
         Cause::Manual => !attempt.opening.asserted_dead,
-        Cause::PrimaryRestarted => false,
+        Cause::PrimaryRestarted | Cause::Switchover { .. } => false,
     }
 }
 
@@ -561,6 +687,7 @@ fn step_order(
         .filter(|name| **name != step.target)
         .filter_map(|name| Some((name.clone(), place(cluster, name)?)));
     let revoked = cluster.attempt.iter().flat_map(|attempt| &attempt.revokes);
+    let is_chore = cluster.chores.get(&step.target).is_some_and(|chore| chore.id == step.id);
     let order = StepOrder {
         token: Token { epoch: cluster.epoch, term, seq: step.id.seq },
         record: step.clone(),
@@ -574,7 +701,7 @@ fn step_order(
             None => cluster.definition.policy.step_deadline_ms.into(),
         },
         opened_at: seen.opened_at,
-        is_chore: cluster.chores.get(&step.target).is_some_and(|chore| chore.id == step.id),
+        is_chore,
     };
     Some(Move::Run { order: Box::new(order) })
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{candidate::Field, gate, view::ClusterView};
 use crate::{
     model::{
-        Attempt, Election, GtidSet, HookCall, HookDefinition, HookEvent, LinkOptions, Mode, Regime,
-        ServerName, StepEvidence, StepKind,
+        Attempt, Election, GtidSet, HookCall, HookDefinition, HookEvent, LinkOptions, Mode,
+        Outcome, Regime, ServerName, StepEvidence, StepKind, Switchover,
     },
     state::{ClusterState, Planned, Standing},
 };
@@ -29,6 +29,67 @@ pub fn freeze(cluster: &ClusterState) -> Vec<Planned> {
     let primary = cluster.primary();
     let calls = primary.map(|old| hooks(cluster, HookEvent::Opened, old, None, ""));
     stops.chain(fences).chain(calls.into_iter().flatten()).collect()
+}
+
+/// Freeze of a planned switchover. The candidate comes level, and as many replicas as the primary can
+/// spare go behind it, while writes go on; then writes end; then the other receivers are stopped.
+pub fn switch(
+    cluster: &ClusterState,
+    view: &ClusterView,
+    candidate: &ServerName,
+    plan: &Switchover,
+) -> Vec<Planned> {
+    let Some(primary) = cluster.primary() else { return Vec::new() };
+    let replicas: Vec<&ServerName> = replicas(cluster).collect();
+    let ahead = spare(cluster, &replicas, candidate);
+    let mut out = vec![planned(candidate, StepKind::Level { source: primary.clone() })];
+    let wanted = cluster.definition.ackers_of(candidate);
+    let acks = gate::wanted_acks(cluster);
+    out.extend(ahead.iter().map(|name| {
+        planned(name, follow(cluster, view, candidate, acks > 0 && wanted.contains(*name)))
+    }));
+    let able = replicas.iter().copied().chain((!plan.leaves_old).then_some(primary));
+    let close = StepKind::CloseForWrites {
+        candidate: candidate.clone(),
+        ackers: able.filter(|name| wanted.contains(*name)).cloned().collect(),
+        acks,
+    };
+    out.push(planned(primary, close));
+    let others = cluster.definition.servers.iter().map(|server| &server.name);
+    let others = others.filter(|name| *name != primary && !ahead.contains(name));
+    out.extend(others.map(|name| planned(name, StepKind::StopReceiver)));
+    out.extend(hooks(cluster, HookEvent::Opened, primary, None, ""));
+    out
+}
+
+/// The members beside the primary.
+fn replicas(cluster: &ClusterState) -> impl Iterator<Item = &ServerName> {
+    let is_member = |name: &&ServerName| {
+        let member = cluster.members.get(*name);
+        member.is_some_and(|it| it.standing == Standing::Member && it.left_out.is_none())
+    };
+    let names = cluster.definition.servers.iter().map(|server| &server.name);
+    names.filter(|name| !cluster.is_primary(name)).filter(is_member)
+}
+
+/// Replicas that the primary's commits do not need while it is still open: with the candidate, it
+/// keeps as many ackers as a commit waits for.
+fn spare<'a>(
+    cluster: &ClusterState,
+    replicas: &[&'a ServerName],
+    candidate: &ServerName,
+) -> Vec<&'a ServerName> {
+    let Some(regime) = cluster.regime() else { return Vec::new() };
+    let kept = u32::from(regime.ackers.contains(candidate));
+    let mut needed = regime.acks.saturating_sub(kept);
+    let mut out = Vec::new();
+    for name in replicas.iter().filter(|name| **name != candidate) {
+        match regime.ackers.contains(*name) && needed > 0 {
+            true => needed -= 1,
+            false => out.push(*name),
+        }
+    }
+    out
 }
 
 /// The scripts that are called at that moment, of the server that then matters most.
@@ -65,13 +126,21 @@ pub fn elect(cluster: &ClusterState, attempt: &Attempt, field: &Field) -> Option
     Some(Election {
         donor,
         target: field.target.clone(),
-        ackers: gate::ackers_for(cluster, &candidate, &recruits, field),
+        ackers: gate::ackers_for(cluster, &candidate, &able(attempt, &recruits), field),
         acks: gate::wanted_acks(cluster),
         ranking: field.ranking.clone(),
         loss: loss(cluster.definition.mode),
         recruits,
         candidate,
     })
+}
+
+/// Servers that may acknowledge the candidate's commits: those that were stopped, and the old primary
+/// of a switchover.
+fn able(attempt: &Attempt, recruits: &BTreeSet<ServerName>) -> BTreeSet<ServerName> {
+    let returns = attempt.opening.cause.switchover().is_some_and(|plan| !plan.leaves_old);
+    let old = returns.then(|| attempt.old_primary.clone());
+    recruits.iter().cloned().chain(old).collect()
 }
 
 /// The recruit that holds most of what the candidate lacks; of equal ones the one with the least
@@ -124,12 +193,24 @@ pub fn recover(election: &Election, executed: &GtidSet) -> Vec<Planned> {
     catch_up.into_iter().chain([apply]).collect()
 }
 
-/// Promote: ackers behind the candidate, then writes, then the address.
+/// Promote: ackers behind the candidate, then writes, then the address. Who went behind it before
+/// writes ended is there already; the old primary of a switchover comes along.
 pub fn promote(cluster: &ClusterState, view: &ClusterView, election: &Election) -> Vec<Planned> {
     let candidate = &election.candidate;
-    let mut out = vec![planned(candidate, StepKind::Detach)];
+    let attempt = cluster.attempt.as_ref();
+    let switched = attempt.filter(|attempt| attempt.opening.cause.switchover().is_some());
+    // Its source is closed in a switchover, and may be forgotten once it is open. The steps of one
+    // server are begun in the order of their numbers.
+    let detach = || planned(candidate, StepKind::Detach);
+    let mut out: Vec<Planned> = switched.is_none().then(detach).into_iter().collect();
+    let ackers = election.ackers.iter().filter(|name| !is_ahead(attempt, name));
+    out.extend(ackers.map(|acker| planned(acker, follow(cluster, view, candidate, true))));
+    let old = switched.filter(|attempt| {
+        let plan = attempt.opening.cause.switchover();
+        plan.is_some_and(|plan| !plan.leaves_old) && !election.ackers.contains(&attempt.old_primary)
+    });
     out.extend(
-        election.ackers.iter().map(|acker| planned(acker, follow(cluster, view, candidate, true))),
+        old.map(|attempt| planned(&attempt.old_primary, follow(cluster, view, candidate, false))),
     );
     out.push(planned(
         candidate,
@@ -139,11 +220,28 @@ pub fn promote(cluster: &ClusterState, view: &ClusterView, election: &Election) 
             recruits: election.recruits.clone(),
         },
     ));
+    out.extend(switched.map(|_| detach()));
     let can_hold = cluster.definition.server(candidate).is_some_and(|s| s.ssh.is_some());
     if let Some(vip) = cluster.definition.writer.clone().filter(|_| can_hold) {
+        // Nobody has fenced the old primary of a switchover: it lets go of the address by itself,
+        // once that leads elsewhere. Until then it turns clients away at once.
+        let old = switched.map(|attempt| &attempt.old_primary);
+        let is_there = |name: &&ServerName| {
+            cluster.definition.server(name).is_some_and(|server| server.ssh.is_some())
+        };
+        let drop = StepKind::DropVips { vips: vec![vip.clone()] };
         out.push(planned(candidate, StepKind::TakeVip { vip }));
+        out.extend(old.filter(is_there).map(|name| planned(name, drop)));
     }
     out
+}
+
+/// This replica went behind the candidate before writes ended.
+fn is_ahead(attempt: Option<&Attempt>, name: &ServerName) -> bool {
+    attempt.is_some_and(|attempt| {
+        let mut steps = attempt.steps.iter().filter(|step| step.target == *name);
+        steps.any(|step| attempt.moves_ahead(&step.goal) && step.met().is_some())
+    })
 }
 
 /// Repoint: every other member that was frozen. Who waits for readmission goes on waiting.
@@ -153,7 +251,11 @@ pub fn repoint(cluster: &ClusterState, view: &ClusterView, election: &Election) 
         member.is_some_and(|member| member.standing == Standing::Member)
     };
     let rest = election.recruits.iter().filter(|name| is_member(name));
-    let rest = rest.filter(|name| **name != election.candidate && !election.ackers.contains(*name));
+    let attempt = cluster.attempt.as_ref();
+    let rest = rest.filter(|name| {
+        let is_placed = **name == election.candidate || election.ackers.contains(*name);
+        !is_placed && !is_ahead(attempt, name)
+    });
     let follows = rest.map(|name| planned(name, follow(cluster, view, &election.candidate, false)));
     let old = cluster.attempt.as_ref().map(|attempt| &attempt.old_primary).or(cluster.primary());
     let calls = old.into_iter().flat_map(|old| {
@@ -171,11 +273,34 @@ pub fn undo(cluster: &ClusterState, attempt: &Attempt, why: &str) -> Vec<Planned
         .iter()
         .filter(|step| step.goal == StepKind::StopReceiver && step.may_have_acted());
     let resumes = stopped.map(|step| planned(&step.target, StepKind::ResumeReceiver));
+    let old = &attempt.old_primary;
+    let regime = cluster.regimes.last();
+    let moved = attempt.steps.iter().filter(|step| attempt.moves_ahead(&step.goal));
+    let back = moved.filter(|step| step.may_have_acted()).filter_map(|step| {
+        let StepKind::Follow { options, .. } = &step.goal else { return None };
+        let acker = regime.is_some_and(|regime| regime.ackers.contains(&step.target));
+        let (source, options) = (old.clone(), options.clone());
+        Some(planned(&step.target, StepKind::Follow { source, acker, options }))
+    });
+    let acks = regime.map_or(0, |regime| regime.acks);
+    let reopen = is_closed(cluster, attempt).then(|| planned(old, StepKind::Reopen { acks }));
     let waits = |regime: &&Regime| regime.acks > 0;
-    let primary = cluster.regimes.last().filter(waits);
-    let wake = primary.map(|regime| planned(&regime.primary, StepKind::Wake));
-    let calls = hooks(cluster, HookEvent::Undone, &attempt.old_primary, None, why);
-    resumes.chain(wake).chain(calls).collect()
+    let wake = regime.filter(waits).map(|regime| planned(&regime.primary, StepKind::Wake));
+    let calls = hooks(cluster, HookEvent::Undone, old, None, why);
+    reopen.into_iter().chain(resumes).chain(back).chain(wake).chain(calls).collect()
+}
+
+/// The primary may have been closed for writes by this attempt, or by the switchover that this one
+/// took over when the primary was found dead.
+fn is_closed(cluster: &ClusterState, attempt: &Attempt) -> bool {
+    let is_superseded = |it: &&Attempt| matches!(it.outcome, Some(Outcome::Superseded { .. }));
+    let before = cluster.history.iter().rev().take_while(is_superseded);
+    let mut steps = [attempt].into_iter().chain(before).flat_map(|it| &it.steps);
+    steps.any(|step| {
+        matches!(step.goal, StepKind::CloseForWrites { .. })
+            && step.target == attempt.old_primary
+            && step.may_have_acted()
+    })
 }
 
 /// The goal of replicating from `source`. Options are those of any link seen in the cluster, so

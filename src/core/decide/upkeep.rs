@@ -189,6 +189,9 @@ fn wanted(
     if facts.is_writable() || is_half_harmless {
         return Some(Wanted::Step(StepKind::MakeReadOnly));
     }
+    if member.left_out.is_some() {
+        return leave(view, cluster, seen, primary, (server, facts)).map(Wanted::Step);
+    }
     match &member.standing {
         Standing::Member => {
             let astray = stray(view, cluster, seen, primary, (server, facts));
@@ -233,7 +236,7 @@ fn stray(
                 return None; // a person must look
             }
             let is_stopped = replica.receiver == Receiver::Off || replica.applier != Applier::On;
-            if is_stopped && is_behind_it && !may_be_ours(cluster, facts) {
+            if is_stopped && is_behind_it && !may_be_ours(cluster, server, facts) {
                 return None; // somebody stopped it on purpose
             }
             let is_running = !is_stopped;
@@ -255,13 +258,39 @@ fn stray(
     }
 }
 
-/// Whether threads that are off may be off because of a restart, or because of an attempt of ours
-/// that could not put everything back; otherwise a person stopped them.
-fn may_be_ours(cluster: &ClusterState, facts: &ServerFacts) -> bool {
+/// A server that its operator works on: it acknowledges no more, as long as the others are enough,
+/// and readers are sent elsewhere. Whatever else it lacks waits until it is wanted back.
+fn leave(
+    view: &View,
+    cluster: &ClusterState,
+    seen: &ClusterView,
+    primary: &ServerName,
+    (server, facts): (&ServerName, &ServerFacts),
+) -> Option<StepKind> {
+    let source = cluster.definition.server(primary)?;
+    let is_behind_it = facts.replica.as_ref().is_some_and(|replica| {
+        replica.receiver == Receiver::On
+            && (&*replica.source_host, replica.source_port) == (&*source.host, source.port)
+    });
+    let acknowledges = facts.semi_sync.as_ref().is_some_and(|it| it.replica_enabled);
+    let is_logged = cluster.regime().is_some_and(|regime| regime.ackers.contains(server));
+    let is_acker = is_acker(view, cluster, seen, primary, server);
+    if is_behind_it && !is_acker && (acknowledges || is_logged) {
+        return Some(stage::follow(cluster, seen, primary, false));
+    }
+    reader_goal(view, cluster, seen, server)
+}
+
+/// Whether threads that are off may be off because of a restart, because of an attempt of ours that
+/// could not put everything back, or because of a step whose leader was lost in the middle; otherwise a
+/// person stopped them.
+fn may_be_ours(cluster: &ClusterState, server: &ServerName, facts: &ServerFacts) -> bool {
     let last = cluster.history.back().and_then(|attempt| attempt.outcome.as_ref());
     let is_unfinished =
         matches!(last, Some(Outcome::Aborted { unfinished, .. }) if !unfinished.is_empty());
-    facts.uptime_seconds < YOUNG_SECONDS || is_unfinished
+    let chore = cluster.chores.get(server).filter(|chore| !chore.runs.is_empty());
+    let is_half_done = chore.is_some_and(|chore| matches!(chore.goal, StepKind::Follow { .. }));
+    facts.uptime_seconds < YOUNG_SECONDS || is_unfinished || is_half_done
 }
 
 /// Whether this server is to acknowledge the primary's commits: by the definition, or because it
@@ -281,7 +310,8 @@ fn is_acker(
             regime.ackers.contains(server) && others.count() < regime.acks as usize
         })
     };
-    cluster.definition.mode == Mode::Quorum && (wanted.contains(server) || is_needed())
+    let is_in = cluster.members.get(server).is_some_and(|member| member.left_out.is_none());
+    cluster.definition.mode == Mode::Quorum && (is_in && wanted.contains(server) || is_needed())
 }
 
 /// Behind the primary, unless it has transactions that the primary lacks.
@@ -427,6 +457,9 @@ fn primary_goal(
         }
     };
     let is_to_be_opened = is_to_be_opened && !has_lost(view, cluster, seen, facts);
+    if is_left_closed(cluster, seen) && !facts.is_writable() && !facts.replica_is_running() {
+        return Some(StepKind::Reopen { acks: regime.acks });
+    }
     if is_to_be_opened && (!regime.is_open || is_to_be_kept()) && cluster.pause.is_none() {
         // It waits for ackers, and one that asks for it may have been locked out before.
         let is_short = ackers::present(view, cluster, seen) < regime.acks as usize;
@@ -449,6 +482,18 @@ fn primary_goal(
     let has_ssh = cluster.definition.server(&regime.primary).is_some_and(|s| s.ssh.is_some());
     let is_elsewhere = seen.vips.get(&vip.address).is_some_and(|at| at.as_ref().ok() != uuid);
     (facts.is_writable() && is_elsewhere && has_ssh).then(|| StepKind::TakeVip { vip: vip.clone() })
+}
+
+/// An undone switchover could not open the primary again, and it was not seen open since.
+fn is_left_closed(cluster: &ClusterState, seen: &ClusterView) -> bool {
+    let last = cluster.history.back().filter(|attempt| {
+        matches!(attempt.outcome, Some(Outcome::Aborted { .. }))
+            && Some(&attempt.old_primary) == cluster.primary()
+    });
+    let mut steps = last.into_iter().flat_map(|attempt| &attempt.steps);
+    let is_unmet = |goal: &StepKind| matches!(goal, StepKind::Reopen { .. });
+    steps.any(|step| is_unmet(&step.goal) && step.met().is_none())
+        && seen.seen_writable.is_none_or(|at| seen.aborted_at.is_some_and(|undone| at < undone))
 }
 
 /// A primary that takes no writes lacks what a reached server has from it, or what it had itself when
@@ -514,7 +559,8 @@ pub fn reader_homes<'a>(
 ) -> Vec<&'a ServerName> {
     let names = || cluster.definition.servers.iter().map(|server| &server.name);
     let is_member = |name: &&ServerName| {
-        cluster.members.get(*name).is_some_and(|member| member.standing == Standing::Member)
+        let member = cluster.members.get(*name);
+        member.is_some_and(|it| it.standing == Standing::Member && it.left_out.is_none())
     };
     let replicates = |name: &&ServerName| {
         let replica = seen.facts(name, view.now, FRESH).and_then(|facts| facts.replica.as_ref());

@@ -9,13 +9,13 @@ use std::{
 use crate::{
     model::{
         Actor, ClusterName, Hearing, ManagerId, Micros, Mono, Observation, ServerFacts, ServerName,
-        StepId, StepRecord, Tally, Term, Token,
+        StepId, StepRecord, Survey, Switchover, Tally, Term, Token,
     },
     ports::Place,
     state::{ClusterState, Command, GroupState},
 };
 
-/// An operator's wish to fail over now, waiting for the ballots it needs.
+/// An operator's wish to fail over or switch over now, waiting for what it needs to be decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
     /// Who.
@@ -26,6 +26,8 @@ pub struct Wish {
     pub asserted_dead: bool,
     /// The last-failover interval is waived.
     pub interval_waived: bool,
+    /// It is one for a planned switchover; `None`: the primary is dead.
+    pub switchover: Option<Switchover>,
 }
 
 /// What this manager sees of one cluster.
@@ -65,6 +67,12 @@ pub struct ClusterView {
     pub aborted_at: Option<Mono>,
     /// An operator's wish.
     pub wish: Option<Wish>,
+    /// Somebody wants to know who is busy on the primary.
+    pub is_survey_wanted: bool,
+    /// The newest answer to that, and when it was asked for.
+    pub survey: Option<(Mono, Result<Survey, String>)>,
+    /// When it was asked for last.
+    pub last_survey: Option<Mono>,
     /// The primary was seen writable by this manager, last at this moment.
     pub seen_writable: Option<Mono>,
     /// Which server (by uuid) answers at each address, or why nobody does; missing: not looked.
@@ -130,6 +138,11 @@ pub enum Move {
         cluster: ClusterName,
         /// The primary asked about.
         primary: ServerName,
+    },
+    /// Ask the primary who is busy on it.
+    Survey {
+        /// Where it is.
+        place: Box<Place>,
     },
     /// Commit a command.
     Propose {

@@ -114,6 +114,9 @@ pub struct ReplicaFacts {
     pub heartbeats: u64,
     /// `Auto_Position`.
     pub auto_position: bool,
+    /// What it leaves out (`Replicate_Do_DB` and the like), as `Replicate_Do_DB: app`; empty:
+    /// nothing.
+    pub filters: String,
     /// Options of the link.
     pub options: LinkOptions,
 }

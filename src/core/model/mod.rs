@@ -10,6 +10,7 @@ pub mod id;
 pub mod reason;
 pub mod record;
 pub mod setting;
+pub mod switchover;
 #[cfg(test)]
 mod tests;
 pub mod time;
@@ -35,4 +36,5 @@ pub use record::{
     StepEvidence, StepKind, StepOutcome, StepRecord, StepRun,
 };
 pub use setting::Setting;
+pub use switchover::{Busy, Closing, Survey, Switchover, Work};
 pub use time::{Micros, Millis, Mono};

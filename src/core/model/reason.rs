@@ -52,6 +52,18 @@ pub enum Refusal {
     PrimaryAlive { server: ServerName },
     /// A requirement of `quorum` mode is not met by the old primary's settings.
     Requirement { server: ServerName, what: String },
+    /// A planned switchover needs a primary that is well.
+    PrimaryNotWell { server: ServerName, why: String },
+    /// The candidate lacks too much of what the primary has: bringing it level would take long.
+    Lagging { server: ServerName, transactions: u64, seconds: Option<u64> },
+    /// Sessions on the primary would lose what they are doing.
+    SessionsInTheWay { server: ServerName, sessions: Vec<String> },
+    /// What a server would replicate is not all of it.
+    Filters { server: ServerName, what: String },
+    /// A server would have to replicate from a newer one.
+    OlderVersion { server: ServerName, version: String, candidate: String },
+    /// The sessions of the primary could not be listed.
+    NotSurveyed { server: ServerName, why: String },
 }
 
 impl Refusal {
@@ -76,6 +88,12 @@ impl Refusal {
             Refusal::NoPrimary { .. } => "gate.no_primary",
             Refusal::PrimaryAlive { .. } => "gate.primary_alive",
             Refusal::Requirement { .. } => "gate.requirement",
+            Refusal::PrimaryNotWell { .. } => "gate.primary_not_well",
+            Refusal::Lagging { .. } => "gate.lagging",
+            Refusal::SessionsInTheWay { .. } => "gate.sessions_in_the_way",
+            Refusal::Filters { .. } => "gate.filters",
+            Refusal::OlderVersion { .. } => "gate.older_version",
+            Refusal::NotSurveyed { .. } => "gate.not_surveyed",
         }
     }
 
@@ -149,6 +167,27 @@ impl Refusal {
             Refusal::Requirement { server, what } => {
                 format!("mode quorum is not kept by {server}: {what}")
             }
+            Refusal::PrimaryNotWell { server, why } => {
+                format!("a switchover needs a primary that is well: {server} {why}")
+            }
+            Refusal::Lagging { server, transactions, seconds } => {
+                let behind =
+                    seconds.map_or_else(String::new, |seconds| format!(", {seconds} s behind"));
+                format!("{server} lacks {transactions} transaction(s) of the primary{behind}")
+            }
+            Refusal::SessionsInTheWay { server, sessions } => {
+                format!("on {server}, {}", sessions.join("; "))
+            }
+            Refusal::Filters { server, what } => {
+                format!("{server} leaves transactions out: {what}")
+            }
+            Refusal::OlderVersion { server, version, candidate } => format!(
+                "{server} (version {version}) would replicate from a newer server, version \
+                 {candidate}"
+            ),
+            Refusal::NotSurveyed { server, why } => {
+                format!("the sessions of {server} could not be listed: {why}")
+            }
         }
     }
 
@@ -172,7 +211,13 @@ impl Refusal {
             | Refusal::CandidateRefused { .. }
             | Refusal::NoPrimary { .. }
             | Refusal::PrimaryAlive { .. }
-            | Refusal::Requirement { .. } => false,
+            | Refusal::Requirement { .. }
+            | Refusal::PrimaryNotWell { .. }
+            | Refusal::Lagging { .. }
+            | Refusal::SessionsInTheWay { .. }
+            | Refusal::Filters { .. }
+            | Refusal::OlderVersion { .. }
+            | Refusal::NotSurveyed { .. } => false,
         }
     }
 
@@ -206,8 +251,22 @@ impl Refusal {
             }
             Refusal::TooFewAckers { .. } => "bring another replica back",
             Refusal::NoPrimary { .. } => "conclave status shows what was found on each server",
-            Refusal::PrimaryAlive { .. } => "",
+            Refusal::PrimaryAlive { .. } => "conclave switchover CLUSTER, if it is to be replaced",
             Refusal::Requirement { .. } => "set it on the server and in its configuration file",
+            Refusal::PrimaryNotWell { .. } => {
+                "conclave status shows what is wrong; a dead primary is a matter of conclave failover"
+            }
+            Refusal::Lagging { .. } => "wait until it has caught up, or choose another with --to",
+            Refusal::SessionsInTheWay { .. } => {
+                "wait, end them (KILL), or let the switchover cut them: --cut"
+            }
+            Refusal::Filters { .. } => "take the filters out, or choose another server with --to",
+            Refusal::OlderVersion { .. } => {
+                "upgrade it first; the old primary itself may be left out: --leave-old"
+            }
+            Refusal::NotSurveyed { .. } => {
+                "GRANT SELECT ON performance_schema.* and PROCESS to the managers' account"
+            }
         }
     }
 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, Epoch, FailoverId, Findings, GtidSet, HookCall, HookEvent, LinkOptions, Micros,
-    Mode, ServerName, Setting, StepId, Suspicion, Tally, Term, Vip,
+    Closing, ClusterName, Epoch, FailoverId, Findings, GtidSet, HookCall, HookEvent, LinkOptions,
+    Micros, Mode, ServerName, Setting, StepId, Suspicion, Switchover, Tally, Term, Vip,
 };
 
 /// A server that may acknowledge writes as primary, and what it takes to revoke that.
@@ -75,6 +75,19 @@ pub enum Cause {
     },
     /// An operator asked for it.
     Manual,
+    /// An operator asked for another primary while this one is well.
+    Switchover {
+        /// What was asked for.
+        plan: Switchover,
+    },
+}
+
+impl Cause {
+    /// What was asked for, if it is a planned switchover.
+    pub fn switchover(&self) -> Option<&Switchover> {
+        let Cause::Switchover { plan } = self else { return None };
+        Some(plan)
+    }
 }
 
 /// What was known and asked for when an attempt was opened.
@@ -106,6 +119,26 @@ pub struct Opening {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum StepKind {
+    /// It lacks next to nothing of what the primary has executed, while that takes writes.
+    Level {
+        /// The primary.
+        source: ServerName,
+    },
+    /// Nobody can write here, privileged or not, what was committed before is on the servers that
+    /// need it, and the applications' connections are cut.
+    CloseForWrites {
+        /// It must have executed everything.
+        candidate: ServerName,
+        /// Of these servers `acks` must have received everything.
+        ackers: BTreeSet<ServerName>,
+        /// How many.
+        acks: u32,
+    },
+    /// Applications can write here again, after an undone switchover.
+    Reopen {
+        /// Acknowledgements its commits wait for; zero: asynchronous.
+        acks: u32,
+    },
     /// The receiver is stopped, so this server acknowledges nothing more to its source.
     StopReceiver,
     /// mysqld of the old primary is gone over SSH, cannot come back writable, and its VIPs are
@@ -229,6 +262,9 @@ impl StepKind {
     /// A stable code; also MHA users' log lines and metric labels are made from it.
     pub fn code(&self) -> &'static str {
         match self {
+            StepKind::Level { .. } => "level",
+            StepKind::CloseForWrites { .. } => "close_for_writes",
+            StepKind::Reopen { .. } => "reopen",
             StepKind::StopReceiver => "stop_receiver",
             StepKind::Fence { .. } => "fence",
             StepKind::CatchUp { .. } => "catch_up",
@@ -261,7 +297,10 @@ impl StepKind {
             | StepKind::DropVips { .. }
             | StepKind::SaveExtra { .. }
             | StepKind::StartServer => true,
-            StepKind::StopReceiver
+            StepKind::Level { .. }
+            | StepKind::CloseForWrites { .. }
+            | StepKind::Reopen { .. }
+            | StepKind::StopReceiver
             | StepKind::CatchUp { .. }
             | StepKind::Apply { .. }
             | StepKind::Detach
@@ -306,6 +345,9 @@ pub enum StepEvidence {
         /// the step first looked and it took writes; `None`: they did not, or it took none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         waited_for: Option<u32>,
+        /// How writes were stopped, if they were.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        closing: Option<Closing>,
     },
     /// The last lines of what the command on the host printed; bounded.
     Host {
@@ -501,7 +543,9 @@ impl Stage {
     pub fn allows(&self, goal: &StepKind) -> bool {
         let is_forward = !matches!(self, Stage::Undo { .. });
         match goal {
-            StepKind::StopReceiver => *self == Stage::Freeze,
+            StepKind::StopReceiver | StepKind::Level { .. } | StepKind::CloseForWrites { .. } => {
+                *self == Stage::Freeze
+            }
             StepKind::Fence { .. } => is_forward,
             StepKind::CatchUp { .. } | StepKind::Apply { .. } => {
                 matches!(self, Stage::Recover { .. })
@@ -509,12 +553,12 @@ impl Stage {
             StepKind::Detach | StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } => {
                 matches!(self, Stage::Promote { .. })
             }
-            StepKind::Follow { .. } => {
-                matches!(self, Stage::Promote { .. } | Stage::Repoint { .. })
-            }
-            StepKind::ResumeReceiver | StepKind::Wake => !is_forward,
-            StepKind::DropVips { .. }
-            | StepKind::MakeReadOnly
+            // By the old primary of a switchover, once the new one has them.
+            StepKind::DropVips { .. } => self.entry_nine().is_some(),
+            // Before entry 9 only in a switchover, see [`Attempt::allows`].
+            StepKind::Follow { .. } => !matches!(self, Stage::Recover { .. }),
+            StepKind::ResumeReceiver | StepKind::Wake | StepKind::Reopen { .. } => !is_forward,
+            StepKind::MakeReadOnly
             | StepKind::Arm { .. }
             | StepKind::LockOut { .. }
             | StepKind::LetIn { .. }
@@ -611,10 +655,52 @@ impl Attempt {
         self.id.epoch
     }
 
-    /// What the servers whose receivers were stopped had received, read back.
+    /// What the servers that read from the old primary no more had received, read back: their
+    /// receivers were stopped, or in a switchover put behind the candidate.
     pub fn frozen(&self) -> BTreeMap<ServerName, &StepEvidence> {
-        let stopped = self.steps.iter().filter(|step| step.goal == StepKind::StopReceiver);
+        let is_off = |step: &&StepRecord| match &step.goal {
+            StepKind::StopReceiver => true,
+            goal => self.moves_ahead(goal),
+        };
+        let stopped = self.steps.iter().filter(is_off);
         stopped.filter_map(|step| Some((step.target.clone(), step.met()?))).collect()
+    }
+
+    /// A replica is put behind the candidate of a switchover while the old primary takes writes.
+    pub fn moves_ahead(&self, goal: &StepKind) -> bool {
+        let is_switchover = self.opening.cause.switchover().is_some();
+        let wanted = self.opening.wanted.as_ref();
+        is_switchover && matches!(goal, StepKind::Follow { source, .. } if Some(source) == wanted)
+    }
+
+    /// Whether a step with this goal may begin now. Before entry 9 a server may be put behind the
+    /// candidate of a switchover while that goes on, and back behind the primary once it is undone.
+    pub fn allows(&self, goal: &StepKind) -> bool {
+        let is_in_place = match (&self.stage, goal) {
+            (Stage::Freeze, StepKind::Follow { .. }) => self.moves_ahead(goal),
+            (Stage::Undo { .. }, StepKind::Follow { source, .. }) => *source == self.old_primary,
+            (
+                Stage::Freeze
+                | Stage::Recover { .. }
+                | Stage::Promote { .. }
+                | Stage::Repoint { .. }
+                | Stage::Undo { .. },
+                _,
+            ) => true,
+        };
+        is_in_place && self.stage.allows(goal)
+    }
+
+    /// The old primary was read back as closed for writes: what it had executed then.
+    pub fn closed(&self) -> Option<&GtidSet> {
+        let mut steps = self.steps.iter();
+        let closed = steps.find(|step| matches!(step.goal, StepKind::CloseForWrites { .. }))?;
+        match closed.met()? {
+            StepEvidence::Server { executed, .. } => Some(executed),
+            StepEvidence::Host { .. }
+            | StepEvidence::Examined { .. }
+            | StepEvidence::Hook { .. } => None,
+        }
     }
 
     /// The step of that number.

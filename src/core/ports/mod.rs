@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::{
     model::{
         ClusterName, GtidSet, HookCall, LinkOptions, Micros, Mono, Rejection, ServerDefinition,
-        Setting, StepId, Token, Trail, Vip,
+        Setting, StepId, Survey, Token, Trail, Vip,
     },
     state::{Command, Reply},
 };
@@ -122,6 +122,15 @@ pub enum SqlAction {
     SetWritable,
     /// Let nobody write (`super_read_only` on, which takes `read_only` with it).
     SetReadOnly,
+    /// The same on a server that is well: whoever holds this up for longer than `drain` is cut
+    /// (`KILL`), since everybody who writes waits behind it.
+    CloseForWrites {
+        /// How long statements under way may go on.
+        drain: Micros,
+    },
+    /// Cut the connections of all accounts but the managers', and keep unprivileged ones out
+    /// (`offline_mode`).
+    CutClients,
     /// Cut unprivileged clients and keep them out, or let them in again (`offline_mode`).
     SetOffline {
         /// On or off.
@@ -264,6 +273,16 @@ pub trait Mysql: Send + Sync {
         place: &Place,
         deadline: Mono,
     ) -> impl Future<Output = Result<crate::model::ServerFacts, PortError>> + Send;
+
+    /// Asks a server who is busy on it, over a connection of its own.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    fn survey(
+        &self,
+        place: &Place,
+        deadline: Mono,
+    ) -> impl Future<Output = Result<Survey, PortError>> + Send;
 }
 
 /// One locked connection. No pool, no reconnect: once broken, it stays broken.
@@ -287,7 +306,7 @@ pub trait Session: Send {
         deadline: Mono,
     ) -> impl Future<Output = Result<Trail, PortError>> + Send;
 
-    /// Acts over this connection.
+    /// Acts over this connection. Returns who was cut by it, a sentence each.
     ///
     /// # Errors
     /// Says how certain it is that nothing happened. After `Unknown` the session is unusable.
@@ -295,7 +314,7 @@ pub trait Session: Send {
         &mut self,
         action: &SqlAction,
         deadline: Mono,
-    ) -> impl Future<Output = Result<(), PortError>> + Send;
+    ) -> impl Future<Output = Result<Vec<String>, PortError>> + Send;
 }
 
 /// Database hosts.

@@ -70,6 +70,9 @@ impl GroupState {
             Command::Rejoin { cluster, epoch, server, rejoin } => {
                 self.cluster_mut(&cluster)?.rejoin(epoch, &server, rejoin)
             }
+            Command::LeaveOut { cluster, server, by } => {
+                self.cluster_mut(&cluster)?.leave_out(&server, by)
+            }
             Command::AdvanceTime { from_ms, .. } if from_ms != clock_ms => {
                 let why = format!("measured from group time {from_ms} ms, it is {clock_ms} ms now");
                 Err(Rejection::NotNow { why })
@@ -235,7 +238,7 @@ impl ClusterState {
         let old_primary = regime.primary.clone();
         let is_superseding = matches!(opening.cause, Cause::CandidateLost { .. });
         match &self.attempt {
-            Some(open) if !is_superseding || open.stage.entry_nine().is_none() => {
+            Some(open) if !may_go_on_with(open, &opening.cause) => {
                 return refused(Refusal::AttemptOpen { epoch: open.epoch() });
             }
             Some(_) | None => {}
@@ -284,7 +287,7 @@ impl ClusterState {
         }
         if let Some(attempt) = &self.attempt
             && let Some(record) = attempt.step(step)
-            && !attempt.stage.allows(&record.goal)
+            && !attempt.allows(&record.goal)
         {
             return Err(wrong_stage(attempt, "this step has its place in another stage"));
         }
@@ -347,7 +350,10 @@ impl ClusterState {
             StepKind::LockOut { server, .. } => {
                 self.locks.entry(target.clone()).or_default().insert(server.clone());
             }
-            StepKind::StopReceiver
+            StepKind::Level { .. }
+            | StepKind::CloseForWrites { .. }
+            | StepKind::Reopen { .. }
+            | StepKind::StopReceiver
             | StepKind::Fence { .. }
             | StepKind::CatchUp { .. }
             | StepKind::Apply { .. }
@@ -392,7 +398,10 @@ impl ClusterState {
                 }
                 self.locks.retain(|_, locked| !locked.is_empty());
             }
-            StepKind::StopReceiver
+            StepKind::Level { .. }
+            | StepKind::CloseForWrites { .. }
+            | StepKind::Reopen { .. }
+            | StepKind::StopReceiver
             | StepKind::Fence { .. }
             | StepKind::CatchUp { .. }
             | StepKind::Apply { .. }
@@ -528,13 +537,17 @@ impl ClusterState {
         };
         let covered = entry.executed.clone();
         let recruits = entry.election.recruits.clone();
+        // A planned change says nothing of the primary's health: the next failure is not held up.
+        let is_planned = attempt.opening.cause.switchover().is_some();
         attempt.enter(Stage::Promote { entry }, at_us, term);
         for regime in &mut self.regimes {
             regime.recruited.extend(recruits.intersection(&regime.ackers).cloned());
             regime.closed_with.get_or_insert_with(|| covered.clone());
         }
         self.regimes.push(new);
-        self.last_failover = Some(LastFailover { epoch, at_ms: clock_ms });
+        if !is_planned {
+            self.last_failover = Some(LastFailover { epoch, at_ms: clock_ms });
+        }
         self.plan(steps)
     }
 
@@ -575,15 +588,10 @@ impl ClusterState {
             Stage::Undo { .. } => return Err(wrong_stage(attempt, "it is being undone already")),
         }
         // A stop that began after this was proposed would never be put back.
-        let is_resumed = |name: &ServerName| {
-            steps.iter().any(|s| s.target == *name && s.goal == StepKind::ResumeReceiver)
-        };
-        let mut begun = attempt
-            .steps
-            .iter()
-            .filter(|step| step.goal == StepKind::StopReceiver && step.may_have_acted());
-        if let Some(step) = begun.find(|step| !is_resumed(&step.target)) {
-            let why = format!("the receiver of {} may be stopped and is not resumed", step.target);
+        let mut begun = attempt.steps.iter().filter(|step| step.may_have_acted());
+        if let Some(step) = begun.find(|step| !is_put_back(attempt, step, &steps)) {
+            let (code, target) = (step.goal.code(), &step.target);
+            let why = format!("{code} may have been done on {target} and is not put back");
             return Err(Rejection::WrongStage { why });
         }
         attempt.enter(Stage::Undo { why }, at_us, term);
@@ -634,12 +642,23 @@ impl ClusterState {
         let Some(new) = self.regimes.pop() else { return };
         let replaced = self.regimes.drain(..).map(|regime| regime.primary);
         let replaced: BTreeSet<_> = replaced.filter(|name| *name != new.primary).collect();
+        let followed = self.attempt.iter().flat_map(|attempt| &attempt.steps);
+        let is_behind = |step: &&StepRecord| matches!(&step.goal, StepKind::Follow { source, .. } if *source == new.primary);
+        let followed = followed.filter(is_behind).filter(|step| step.met().is_some());
+        let followed: BTreeSet<_> = followed.map(|step| step.target.clone()).collect();
+        let opening = self.attempt.as_ref().map(|attempt| &attempt.opening);
+        let left_out = opening.filter(|it| it.cause.switchover().is_some_and(|it| it.leaves_old));
+        let left_out = left_out.map(|opening| opening.actor.clone());
         for name in replaced.union(left_behind) {
             let steps = self.attempt.iter().flat_map(|attempt| &attempt.steps);
             let mut fences = steps
                 .filter(|step| matches!(step.goal, StepKind::Fence { .. }) && step.target == *name);
             let vips_dropped = fences.any(|step| step.met().is_some());
             let Some(member) = self.members.get_mut(name) else { continue };
+            if followed.contains(name) && !left_behind.contains(name) {
+                continue;
+            }
+            member.left_out = left_out.clone().filter(|_| replaced.contains(name));
             if replaced.contains(name) || member.standing == Standing::Member {
                 member.standing = Standing::Former { vips_dropped };
             }
@@ -715,6 +734,35 @@ impl ClusterState {
         Ok(Reply::Ok)
     }
 
+    fn leave_out(&mut self, server: &ServerName, by: Option<Actor>) -> Applied {
+        self.no_attempt("leaving a server out, or having it back,")?;
+        let refused = |why: String| Err(Rejection::NotNow { why });
+        if by.is_some() && self.primary() == Some(server) {
+            return refused(format!(
+                "{server} is the primary: conclave switchover --leave-old replaces it first"
+            ));
+        }
+        let is_in = |name: &&ServerName| {
+            *name != server && self.members.get(*name).is_some_and(|it| it.left_out.is_none())
+        };
+        if let Some(regime) = self.regime().filter(|_| by.is_some())
+            && regime.ackers.contains(server)
+            && regime.ackers.iter().filter(is_in).count() < regime.acks as usize
+        {
+            let acks = regime.acks;
+            return refused(format!(
+                "{server} is needed: commits wait for {acks} acknowledgement(s), and too few \
+                 servers would be left that give them"
+            ));
+        }
+        match self.members.get_mut(server) {
+            Some(member) => member.left_out = by,
+            None => return refused(format!("server {server} is not defined")),
+        }
+        self.chores.remove(server);
+        Ok(Reply::Ok)
+    }
+
     fn same_epoch(&self, wanted: Epoch) -> Result<(), Rejection> {
         match wanted == self.epoch {
             true => Ok(()),
@@ -781,6 +829,7 @@ impl Member {
         match goal {
             StepKind::Follow { .. } => {
                 (self.standing, self.cut) = (Standing::Member, None);
+                self.left_out = self.left_out.take().filter(|_| self.rejoin.is_none());
                 self.rejoined = self.rejoin.take().or(self.rejoined.take());
             }
             StepKind::Rebuild { .. } => self.standing = Standing::Former { vips_dropped: true },
@@ -798,7 +847,10 @@ impl Member {
                     *vips_dropped = true;
                 }
             }
-            StepKind::StopReceiver
+            StepKind::Level { .. }
+            | StepKind::CloseForWrites { .. }
+            | StepKind::Reopen { .. }
+            | StepKind::StopReceiver
             | StepKind::Fence { .. }
             | StepKind::CatchUp { .. }
             | StepKind::Apply { .. }
@@ -839,6 +891,32 @@ impl Pause {
             false => format!("{who} ({})", self.reason),
         }
     }
+}
+
+/// Whether an attempt may be opened for that cause although this one is open: past entry 9, if its
+/// candidate was lost; before it only one that finds the primary of a switchover dead.
+fn may_go_on_with(open: &Attempt, cause: &Cause) -> bool {
+    match cause {
+        Cause::CandidateLost { .. } => open.stage.entry_nine().is_some(),
+        Cause::PrimaryDown => {
+            open.stage.entry_nine().is_none() && open.opening.cause.switchover().is_some()
+        }
+        Cause::PrimaryRestarted | Cause::Manual | Cause::Switchover { .. } => false,
+    }
+}
+
+/// What a step of the freeze did is undone by one of these.
+fn is_put_back(attempt: &Attempt, step: &StepRecord, undo: &[Planned]) -> bool {
+    let is_there = |is_it: &dyn Fn(&StepKind) -> bool| {
+        undo.iter().any(|planned| planned.target == step.target && is_it(&planned.goal))
+    };
+    let is_back = |goal: &StepKind| matches!(goal, StepKind::Follow { source, .. } if *source == attempt.old_primary);
+    let goal = &step.goal;
+    let is_stopped = *goal == StepKind::StopReceiver;
+    let is_closed = matches!(goal, StepKind::CloseForWrites { .. });
+    (!is_stopped || is_there(&|goal| *goal == StepKind::ResumeReceiver))
+        && (!is_closed || is_there(&|goal| matches!(goal, StepKind::Reopen { .. })))
+        && (!attempt.moves_ahead(goal) || is_there(&is_back))
 }
 
 fn wrong_stage(attempt: &Attempt, why: &str) -> Rejection {

@@ -45,6 +45,10 @@ pub struct Member {
     /// there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<u32>,
+    /// An operator has it out of the cluster, to work on it: it neither acknowledges nor takes
+    /// readers, nor is it promoted or repaired, until it is wanted back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<Actor>,
     /// An operator wants it back, and it is on its way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejoin: Option<Rejoin>,
@@ -178,6 +182,13 @@ impl ClusterState {
 impl Member {
     /// A server that was never seen.
     pub fn unseen() -> Self {
-        Self { uuid: None, standing: Standing::Member, cut: None, rejoin: None, rejoined: None }
+        Self {
+            uuid: None,
+            standing: Standing::Member,
+            cut: None,
+            left_out: None,
+            rejoin: None,
+            rejoined: None,
+        }
     }
 }

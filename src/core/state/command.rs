@@ -196,6 +196,15 @@ pub enum Command {
         /// Who, and what is discarded.
         rejoin: Rejoin,
     },
+    /// An operator works on a server, or is done with it.
+    LeaveOut {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The server.
+        server: ServerName,
+        /// Who works on it; `None`: it comes back.
+        by: Option<Actor>,
+    },
     /// Time has passed, by the leader's monotonic clock.
     AdvanceTime {
         /// Group time from which it was measured: what waited in a log does not count twice.
@@ -251,6 +260,7 @@ impl Command {
             Command::PlanChore { .. } => "plan_chore",
             Command::Quarantine { .. } => "quarantine",
             Command::Rejoin { .. } => "rejoin",
+            Command::LeaveOut { .. } => "leave_out",
             Command::AdvanceTime { .. } => "advance_time",
         }
     }

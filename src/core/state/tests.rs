@@ -650,7 +650,7 @@ fn undo_that_forgets_a_receiver_which_was_stopped_meanwhile_is_refused() {
     let planned = crate::decide::stage::undo(group.cluster(), group.attempt(), "");
     group.meet("stop_receiver", &run(1, 9));
     let reply = refuse(&mut group, undo(planned));
-    assert_eq!(reply, wrong_stage("the receiver of db2 may be stopped and is not resumed"));
+    assert_eq!(reply, wrong_stage("stop_receiver may have been done on db2 and is not put back"));
 }
 
 #[test]
@@ -663,6 +663,7 @@ fn receiver_that_was_found_stopped_need_not_be_resumed() {
         read_only: true,
         uptime_seconds: None,
         waited_for: None,
+        closing: None,
     };
     for step in group.steps("stop_receiver") {
         group.begin(step);

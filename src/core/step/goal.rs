@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     decide::{StepOrder, upkeep},
     model::{
-        Applier, GtidSet, LinkOptions, Receiver, ReplicaFacts, ServerFacts, ServerName, Setting,
-        StepKind,
+        Applier, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, ServerFacts, ServerName,
+        Setting, StepKind,
     },
     ports::{Place, SqlAction},
 };
@@ -31,14 +31,24 @@ pub enum Next {
 }
 
 /// Servers that must be looked at, too, before this goal can be judged.
-pub fn witnesses(goal: &StepKind) -> Vec<ServerName> {
-    match goal {
+pub fn witnesses(order: &StepOrder) -> Vec<ServerName> {
+    match &order.record.goal {
+        StepKind::Level { source } => vec![source.clone()],
+        StepKind::CloseForWrites { candidate, ackers, .. } => {
+            let here = &order.place.server.name;
+            let others = ackers.iter().filter(|name| *name != candidate && *name != here);
+            others.chain([candidate]).cloned().collect()
+        }
         StepKind::OpenForWrites { ackers, recruits, .. } => {
             ackers.union(recruits).cloned().collect()
         }
-        StepKind::Follow { source, .. } => vec![source.clone()],
+        StepKind::Follow { source, .. } => {
+            let primary = order.primary.iter().filter(|primary| *primary != source);
+            primary.chain([source]).cloned().collect()
+        }
         StepKind::Arm { ackers, .. } => ackers.iter().cloned().collect(),
-        StepKind::StopReceiver
+        StepKind::Reopen { .. }
+        | StepKind::StopReceiver
         | StepKind::Fence { .. }
         | StepKind::CatchUp { .. }
         | StepKind::Apply { .. }
@@ -68,6 +78,11 @@ pub fn next(
     acts: usize,
 ) -> Next {
     match &order.record.goal {
+        StepKind::Level { source } => level(facts, seen.get(source)),
+        StepKind::CloseForWrites { candidate, ackers, acks } => {
+            close_for_writes(order, facts, seen, (candidate, ackers, *acks))
+        }
+        StepKind::Reopen { acks } => reopen(facts, *acks),
         StepKind::StopReceiver => match facts.is_receiver_off() {
             true => Next::Met,
             false => Next::Act(SqlAction::StopReceiver),
@@ -76,7 +91,7 @@ pub fn next(
         StepKind::Apply { target } => apply(facts, target),
         StepKind::Detach => detach(facts),
         StepKind::Follow { source, acker, options } => {
-            follow(order, facts, seen.get(source), (source, *acker, options), acts)
+            follow(order, facts, seen, (source, *acker, options), acts)
         }
         StepKind::OpenForWrites { acks, .. } => open_for_writes(order, facts, seen, *acks),
         StepKind::ResumeReceiver => resume(order, facts),
@@ -96,6 +111,80 @@ pub fn next(
         StepKind::Examine { .. } => Next::Impossible("it only looks".into()),
         StepKind::Rebuild { donor, extra } => rebuild(order, facts, donor, extra),
         StepKind::Hook { .. } => Next::Impossible("it is a script's, not the server's".into()),
+    }
+}
+
+/// The primary goes on writing, and its look is the later one: a difference that is applied within
+/// milliseconds is as level as it gets.
+const LEVEL: u64 = 200;
+
+/// What is applied or received in the time that ending writes takes in any case.
+const NEAR: u64 = 100;
+
+/// How long statements under way may hold up the end of writes: whoever wants to write waits behind
+/// them.
+const DRAIN: Micros = Micros(100_000);
+
+fn level(facts: &ServerFacts, theirs: Option<&ServerFacts>) -> Next {
+    match &facts.replica {
+        Some(replica) if replica.receiver != Receiver::Off && replica.applier == Applier::On => {}
+        Some(_) | None => return Next::Impossible("it does not replicate".into()),
+    }
+    let lacks = theirs.map(|theirs| theirs.executed.minus(&facts.executed).count());
+    match lacks.is_some_and(|lacks| lacks <= LEVEL) {
+        true => Next::Met,
+        false => Next::Wait,
+    }
+}
+
+/// With `super_read_only` read back as on, what is executed in the same look is final. Clients are
+/// cut only once it is where it is needed: that ends the replicas' connections, too [ran].
+fn close_for_writes(
+    order: &StepOrder,
+    facts: &ServerFacts,
+    seen: &BTreeMap<ServerName, ServerFacts>,
+    (candidate, ackers, acks): (&ServerName, &BTreeSet<ServerName>, u32),
+) -> Next {
+    let here = &order.place.server.name;
+    let lacks = |of: &GtidSet| facts.executed.minus(of).count();
+    if !facts.super_read_only {
+        // Whoever acknowledges next has to catch up before it can: that is done while writes go on.
+        let is_near = |it: &ServerFacts| lacks(&it.received()) <= NEAR;
+        let others = ackers.iter().filter(|name| *name != here && *name != candidate);
+        let near = others.clone().filter(|name| seen.get(*name).is_some_and(is_near)).count();
+        let is_level = seen.get(candidate).is_some_and(|it| lacks(&it.executed) <= NEAR);
+        return match is_level && near >= (acks as usize).min(others.count()) {
+            true => Next::Act(SqlAction::CloseForWrites { drain: DRAIN }),
+            false => Next::Wait,
+        };
+    }
+    let is_level = seen.get(candidate).is_some_and(|it| facts.executed.is_subset(&it.executed));
+    let holds = |name: &&ServerName| {
+        let has = |it: &ServerFacts| facts.executed.is_subset(&it.received());
+        *name == here || seen.get(*name).is_some_and(has)
+    };
+    if !is_level || ackers.iter().filter(holds).count() < acks as usize {
+        return Next::Wait;
+    }
+    match facts.offline {
+        true => Next::Met,
+        false => Next::Act(SqlAction::CutClients),
+    }
+}
+
+/// Nobody is waited for: an acker that is missing is a matter of the policies for that.
+fn reopen(facts: &ServerFacts, acks: u32) -> Next {
+    let semi_sync = facts.semi_sync.as_ref();
+    if acks > 0 && !semi_sync.is_some_and(|it| it.is_armed(acks)) {
+        return match semi_sync {
+            Some(_) => Next::Act(SqlAction::SetSemiSyncSource { on: true, acks }),
+            None => Next::Impossible("the semi-sync plugins are not there".into()),
+        };
+    }
+    match (facts.read_only || facts.super_read_only, facts.offline) {
+        (true, _) => Next::Act(SqlAction::SetWritable),
+        (false, true) => Next::Act(SqlAction::SetOffline { on: false }),
+        (false, false) => Next::Met,
     }
 }
 
@@ -253,7 +342,7 @@ fn detach(facts: &ServerFacts) -> Next {
 fn follow(
     order: &StepOrder,
     facts: &ServerFacts,
-    theirs: Option<&ServerFacts>,
+    seen: &BTreeMap<ServerName, ServerFacts>,
     (source, acker, options): (&ServerName, bool, &LinkOptions),
     acts: usize,
 ) -> Next {
@@ -261,8 +350,21 @@ fn follow(
         return Next::Act(action);
     }
     // Until its source answers nobody can tell whether it may follow.
-    let Some(theirs) = theirs else { return Next::Wait };
-    let errant = upkeep::errant(theirs, facts);
+    let Some(theirs) = seen.get(source) else { return Next::Wait };
+    let mut errant = upkeep::errant(theirs, facts);
+    // Behind the candidate of a switchover it may be ahead of it by what the primary writes.
+    if let Some(primary) = order.primary.as_ref().filter(|primary| *primary != source)
+        && !errant.is_empty()
+    {
+        let Some(primary) = seen.get(primary) else { return Next::Wait };
+        errant = errant.minus(&errant.of_origins(&[&primary.uuid]));
+        if errant.is_empty() {
+            return match facts.is_receiver_off() {
+                true => Next::Wait,
+                false => Next::Act(SqlAction::StopReceiver),
+            };
+        }
+    }
     if !errant.is_empty() {
         return Next::Impossible(format!("it has transactions that {source} lacks: {errant}"));
     }

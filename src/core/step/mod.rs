@@ -9,13 +9,21 @@ pub mod goal;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+};
 
 use goal::Next;
 
 use crate::{
     decide::StepOrder,
-    model::{HookCall, Micros, Mono, ServerFacts, ServerName, StepEvidence, StepKind, StepOutcome},
+    model::{
+        Closing, HookCall, Micros, Mono, ServerFacts, ServerName, StepEvidence, StepKind,
+        StepOutcome,
+    },
     ports::{
         Certainty, Clock, Consensus, HookOrder, Hooks, Mysql, PortError, Ports, ProposeError,
         Remote, RemoteCommand, Session, SqlAction,
@@ -130,6 +138,7 @@ async fn pursue<P: Ports>(
 ) -> StepOutcome {
     let mut acts = 0;
     let mut waited_for = None;
+    let mut closing: Option<(Mono, Vec<String>)> = None;
     let mut waits_since = ports.clock().now();
     let mut progress = None;
     let mut deadline = ports.clock().now().plus(order.deadline);
@@ -155,7 +164,12 @@ async fn pursue<P: Ports>(
         progress = Some(amount);
         let seen = witnesses(ports, order, deadline).await;
         match goal::next(order, &facts, &seen, acts) {
-            Next::Met => return met(acts, facts, waited_for),
+            Next::Met => {
+                let now = ports.clock().now();
+                let closing =
+                    closing.map(|(since, cut)| Closing { cut, took_us: now.since(since) });
+                return met(acts, facts, waited_for, closing);
+            }
             Next::Impossible(why) => return StepOutcome::Failed { why },
             Next::Act(_) if is_void(ports, order, began) => return stalled(),
             // What it would rest on may be of long ago.
@@ -163,8 +177,12 @@ async fn pursue<P: Ports>(
             Next::Act(action) if acts < ACTS => {
                 let is_long = matches!(action, SqlAction::Clone { .. });
                 let limit = if is_long { ports.clock().now().plus(CLONE) } else { deadline };
-                if let Err(error) = session.act(&action, limit).await {
-                    return broken_act(&action, &error);
+                if matches!(action, SqlAction::CloseForWrites { .. }) {
+                    closing = Some((ports.clock().now(), Vec::new()));
+                }
+                match session.act(&action, limit).await {
+                    Ok(cut) => closing.iter_mut().for_each(|(_, all)| all.extend(cut.clone())),
+                    Err(error) => return broken_act(&action, &error),
                 }
                 acts += 1;
                 waits_since = ports.clock().now();
@@ -188,21 +206,47 @@ async fn pursue<P: Ports>(
     }
 }
 
+/// Looks at all of them at once. One that does not answer counts as not connected; it must not hold
+/// up the rest.
 async fn witnesses<P: Ports>(
     ports: &P,
     order: &StepOrder,
     deadline: Mono,
 ) -> BTreeMap<ServerName, ServerFacts> {
-    let mut seen = BTreeMap::new();
-    for name in goal::witnesses(&order.record.goal) {
-        let Some(place) = order.others.get(&name) else { continue };
-        // One that does not answer counts as not connected; it must not hold up the rest.
-        let soon = ports.clock().now().plus(Micros(500_000)).min(deadline);
-        if let Ok(facts) = ports.mysql().look(place, soon).await {
-            seen.insert(name, facts);
-        }
+    let soon = ports.clock().now().plus(Micros(500_000)).min(deadline);
+    let names = goal::witnesses(order).into_iter();
+    let known = names.filter_map(|name| Some((order.others.get(&name)?, name)));
+    let looks = known.map(|(place, name)| async move {
+        Some((name, ports.mysql().look(place, soon).await.ok()?))
+    });
+    together(looks.collect()).await.into_iter().flatten().collect()
+}
+
+/// Awaits all of these side by side.
+async fn together<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    enum Slot<F: Future> {
+        Going(Pin<Box<F>>),
+        Done(Option<F::Output>),
     }
-    seen
+    let mut slots: Vec<Slot<F>> =
+        futures.into_iter().map(|future| Slot::Going(Box::pin(future))).collect();
+    poll_fn(|context| {
+        let mut is_done = true;
+        for slot in &mut slots {
+            let Slot::Going(future) = slot else { continue };
+            match future.as_mut().poll(context) {
+                Poll::Ready(output) => *slot = Slot::Done(Some(output)),
+                Poll::Pending => is_done = false,
+            }
+        }
+        if is_done { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    let take = |slot| match slot {
+        Slot::Done(output) => output,
+        Slot::Going(_) => None,
+    };
+    slots.into_iter().filter_map(take).collect()
 }
 
 /// A changed address, a name that resolves elsewhere: nothing is done to another server.
@@ -218,13 +262,19 @@ fn acks_waited_for(facts: &ServerFacts) -> Option<u32> {
     semi_sync.is_armed(1).then_some(semi_sync.acks)
 }
 
-fn met(acts: usize, facts: ServerFacts, waited_for: Option<u32>) -> StepOutcome {
+fn met(
+    acts: usize,
+    facts: ServerFacts,
+    waited_for: Option<u32>,
+    closing: Option<Closing>,
+) -> StepOutcome {
     let evidence = StepEvidence::Server {
         received: facts.received(),
         executed: facts.executed,
         read_only: facts.read_only,
         uptime_seconds: Some(facts.uptime_seconds),
         waited_for,
+        closing,
     };
     match acts {
         0 => StepOutcome::FoundDone { evidence },
@@ -315,8 +365,8 @@ async fn run_hook<P: Ports>(ports: &P, order: &StepOrder, call: &HookCall, began
     end(ports, order, began, outcome).await
 }
 
-/// Outside attempts, every other host lets go of an address before it is taken: a host whose mysqld
-/// is dead goes on answering for it. Where that fails, the announcement has to do.
+/// Outside attempts, every other host lets go of an address before it is taken: a host whose
+/// mysqld is dead goes on answering for it. Where that fails, the announcement has to do.
 async fn release<P: Ports>(ports: &P, order: &StepOrder) -> String {
     let mut text = String::new();
     let StepKind::TakeVip { vip } = &order.record.goal else { return text };
@@ -352,7 +402,10 @@ fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {
             files: files.clone(),
             extra: extra.clone(),
         }],
-        StepKind::StopReceiver
+        StepKind::Level { .. }
+        | StepKind::CloseForWrites { .. }
+        | StepKind::Reopen { .. }
+        | StepKind::StopReceiver
         | StepKind::CatchUp { .. }
         | StepKind::Apply { .. }
         | StepKind::Detach

@@ -32,9 +32,10 @@ fn order(target: u64, goal: StepKind) -> StepOrder {
     }
 }
 
-/// db3, which has executed what everybody has, answers as a witness.
+/// db1 and db3, which have executed what everybody has, answer as witnesses.
 fn act(target: u64, goal: StepKind, facts: &ServerFacts) -> Next {
-    let seen = BTreeMap::from([(name(3), primary_facts(3, run(1, 9)))]);
+    let witness = |server| (name(server), primary_facts(server, run(1, 9)));
+    let seen = BTreeMap::from([witness(1), witness(3)]);
     next(&order(target, goal), facts, &seen, 0)
 }
 
@@ -351,9 +352,9 @@ fn open_for_writes_without_acknowledgements_waits_for_nobody() {
 #[test]
 fn openings_and_followers_have_witnesses() {
     let goal = StepKind::OpenForWrites { acks: 1, ackers: names(&[3]), recruits: names(&[2, 3]) };
-    assert_eq!(witnesses(&goal), [name(2), name(3)]);
-    assert_eq!(witnesses(&follow(true)), [name(3)]);
-    assert_eq!(witnesses(&StepKind::Detach), []);
+    assert_eq!(witnesses(&order(1, goal)), [name(2), name(3)]);
+    assert_eq!(witnesses(&order(2, follow(true))), [name(1), name(3)]);
+    assert_eq!(witnesses(&order(2, StepKind::Detach)), []);
 }
 
 #[test]
@@ -380,7 +381,7 @@ fn arm_sets_the_number_when_enough_are_connected_and_commits_a_marker_under_it()
         next(&order(1, goal(acks)), facts, seen, acts)
     };
     let set = |on, acks| Next::Act(SqlAction::SetSemiSyncSource { on, acks });
-    assert_eq!(witnesses(&goal(2)), [name(2), name(3)]);
+    assert_eq!(witnesses(&order(1, goal(2))), [name(2), name(3)]);
     assert_eq!(arm(2, &facts, &one, 0), Next::Wait);
     assert_eq!(arm(2, &facts, &two, 0), set(true, 2));
     facts.semi_sync.get_or_insert_default().acks = 2;

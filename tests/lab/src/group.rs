@@ -19,6 +19,9 @@ use crate::template::{ADMIN_PASSWORD, ADMIN_USER, REPL_PASSWORD, repl_user};
 /// The managers' port.
 pub const PORT: u16 = 7300;
 
+/// Longest time for a command: the longest one hands every server over in turn.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// What a group on a lab is made of.
 #[derive(Debug, Clone)]
 pub struct GroupSpec {
@@ -281,12 +284,20 @@ impl<'a> Group<'a> {
     /// Runs the command line on a host.
     ///
     /// # Errors
-    /// The host is off, or the command took longer than 60 s. Its exit status is no error.
+    /// The host is off, or the command took longer than 180 s. Its exit status is no error.
     pub fn cli(&self, host: &str, args: &[&str]) -> Result<Output> {
+        self.cli_saying(host, args, &[])
+    }
+
+    /// As [`Group::cli`], with this on its standard input.
+    ///
+    /// # Errors
+    /// As [`Group::cli`].
+    pub fn cli_saying(&self, host: &str, args: &[&str], said: &[u8]) -> Result<Output> {
         let hosts = self.lab.hosts().into_iter();
         let managers = hosts.filter(|host| host.place().role == Role::Manager);
         let addresses: Vec<String> = managers.map(|h| format!("{}:{PORT}", h.ip())).collect();
-        self.cli_at(host, &addresses.join(","), args)
+        self.run_cli(host, &addresses.join(","), args, said)
     }
 
     /// Runs the command line on a manager's host and asks that manager only.
@@ -303,6 +314,25 @@ impl<'a> Group<'a> {
     /// # Errors
     /// As [`Group::cli`].
     pub fn cli_at(&self, host: &str, managers: &str, args: &[&str]) -> Result<Output> {
+        self.run_cli(host, managers, args, &[])
+    }
+
+    /// Starts the command line on a manager's host, asking that manager, and does not wait for it.
+    ///
+    /// # Errors
+    /// The host is off.
+    pub fn start_cli(&self, manager: &str, args: &[&str]) -> Result<Process> {
+        let host = self.lab.host(manager)?;
+        let all = self.arguments(&format!("{}:{PORT}", host.ip()), args);
+        host.spawn(self.program(), &all, &[], &host.dir().join("log").join("cli.log"))
+    }
+
+    fn run_cli(&self, host: &str, managers: &str, args: &[&str], said: &[u8]) -> Result<Output> {
+        let all = self.arguments(managers, args);
+        self.lab.host(host)?.run_within(PATIENCE, &self.program(), &all, said)
+    }
+
+    fn arguments(&self, managers: &str, args: &[&str]) -> Vec<String> {
         let mut all: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let is_local = matches!(args.first(), Some(&("tls" | "manager" | "--help" | "version")));
         if !is_local {
@@ -316,7 +346,7 @@ impl<'a> Group<'a> {
                 all.push("--insecure".into());
             }
         }
-        self.lab.host(host)?.run_within(Duration::from_secs(60), &self.program(), &all, &[])
+        all
     }
 
     /// Runs the command line and expects it to end with 0.

@@ -50,6 +50,9 @@ pub struct Args {
     /// Milliseconds between two attempts to connect, at most (at least 2)
     #[arg(long)]
     pub pause_ms: u64,
+    /// Each operation is a transaction of reads and writes rather than one insert
+    #[arg(long)]
+    pub mixed: bool,
 }
 
 /// Runs until SIGTERM, and then finishes the operations that are under way; or until its input ends
@@ -163,7 +166,10 @@ impl Client {
         let statement = format!("INSERT INTO {table} VALUES ({id}, 'lab', NOW(6))");
         let limit = Duration::from_millis(self.args.op_ms);
         let invoked_us = now_us();
-        let answer = timeout(limit, conn.query_drop(statement)).await;
+        let answer = match self.args.mixed {
+            true => timeout(limit, mixed(conn, table, id, &statement)).await,
+            false => timeout(limit, conn.query_drop(statement)).await,
+        };
         let completed_us = now_us();
         let (outcome, error) = match answer {
             Ok(Ok(())) => (Outcome::Ok, None),
@@ -187,6 +193,24 @@ impl Client {
         let spread = self.args.pause_ms.saturating_sub(2) * 1000;
         Duration::from_micros(2000 + now_us() % (spread + 1))
     }
+}
+
+/// A transaction as sysbench's `oltp_read_write` has it, with fewer reads: point selects, a range, two
+/// updates and the insert that counts.
+async fn mixed(conn: &mut Conn, table: &str, id: u64, insert: &str) -> mysql_async::Result<()> {
+    conn.query_drop("BEGIN").await?;
+    for back in 1..=4u64 {
+        let row = id.saturating_sub(back * 1000);
+        conn.query_drop(format!("SELECT * FROM {table} WHERE id = {row}")).await?;
+    }
+    let from = id.saturating_sub(100_000);
+    conn.query_drop(format!("SELECT id FROM {table} WHERE id > {from} LIMIT 20")).await?;
+    for back in [1, 7] {
+        let row = id.saturating_sub(back * 16);
+        conn.query_drop(format!("UPDATE {table} SET v = 'mixed' WHERE id = {row}")).await?;
+    }
+    conn.query_drop(insert).await?;
+    conn.query_drop("COMMIT").await
 }
 
 fn certainty(err: &mysql_async::Error) -> Outcome {

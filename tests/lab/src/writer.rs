@@ -37,6 +37,8 @@ pub struct WriterSpec {
     pub connect_deadline: Duration,
     /// Longest pause between two attempts to connect; the shortest is 2 ms.
     pub retry_pause: Duration,
+    /// Each operation is a transaction of reads and writes rather than one insert.
+    pub is_mixed: bool,
 }
 
 impl Default for WriterSpec {
@@ -50,6 +52,7 @@ impl Default for WriterSpec {
             op_deadline: Duration::from_millis(500),
             connect_deadline: Duration::from_millis(100),
             retry_pause: Duration::from_millis(5),
+            is_mixed: false,
         }
     }
 }
@@ -97,7 +100,7 @@ impl Lab {
         ];
         let mut command = Command::new(self.bin());
         // The client ends with its input: also when this process is killed while the lab is kept.
-        command.args(&args).stdin(Stdio::piped());
+        command.args(&args).args(spec.is_mixed.then_some("--mixed")).stdin(Stdio::piped());
         let process = host.spawn_logged(command, &log)?;
         let history = History { table: spec.table, ops: Vec::new() };
         let op_deadline = spec.op_deadline;

@@ -347,7 +347,7 @@ impl State {
                         self.runs.push(Run { order: Arc::from(order), phase: Phase::Lock });
                     }
                 }
-                Move::Ask { .. } | Move::Say { .. } => {}
+                Move::Ask { .. } | Move::Survey { .. } | Move::Say { .. } => {}
             }
         }
         self.runs.sort_by_key(|run| run.order.token);
@@ -437,7 +437,7 @@ impl State {
             SqlAction::SetSemiSyncReplica { on } => server.acknowledges = *on,
             SqlAction::SetSemiSyncSource { on, .. } => server.waits = *on,
             SqlAction::SetWritable => server.is_writable = true,
-            SqlAction::SetReadOnly => server.is_writable = false,
+            SqlAction::SetReadOnly | SqlAction::CloseForWrites { .. } => server.is_writable = false,
             SqlAction::StartApplier
             | SqlAction::SetOffline { .. }
             | SqlAction::WriteMarker { .. }
@@ -446,6 +446,7 @@ impl State {
             | SqlAction::Persist { .. }
             | SqlAction::StopApplier
             | SqlAction::AllowRebuild
+            | SqlAction::CutClients
             | SqlAction::Clone { .. } => {}
         }
         // A donor, or the new primary, hands over what it has at once.
@@ -465,6 +466,7 @@ impl State {
             read_only: facts.read_only,
             uptime_seconds: None,
             waited_for: None,
+            closing: None,
         }
     }
 
@@ -486,6 +488,7 @@ impl State {
             lag_seconds: Some(0),
             heartbeats: 0,
             auto_position: true,
+            filters: String::new(),
             options: LinkOptions::default(),
         });
         let is_connected = server.is_receiving

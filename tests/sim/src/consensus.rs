@@ -478,6 +478,7 @@ fn told(command: &Command) -> String {
         | Command::Identify { .. }
         | Command::PassPointOfNoReturn { .. }
         | Command::EnterRepoint { .. }
+        | Command::LeaveOut { .. }
         | Command::AdvanceTime { .. } => String::new(),
     };
     format!("{command}{detail}")

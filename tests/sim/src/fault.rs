@@ -2,7 +2,7 @@
 
 use conclave_core::{
     decide::Wish,
-    model::{Actor, Discard, Mode, Rejoin},
+    model::{Actor, Discard, Millis, Mode, Rejoin, Switchover},
     state::{Command, Standing},
 };
 
@@ -50,6 +50,8 @@ pub enum Fault {
     Unmask,
     /// An operator asks for a failover.
     Wish,
+    /// An operator asks for a planned switchover.
+    Switch,
     /// An operator changes who acknowledges, or for how many a commit waits from the next failover
     /// on.
     Redefine,
@@ -75,7 +77,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Fault; 27] = [
+    pub const ALL: [Fault; 28] = [
         Fault::KillPrimary,
         Fault::KillServer,
         Fault::HangServer,
@@ -93,6 +95,7 @@ impl Fault {
         Fault::KillNext,
         Fault::Unmask,
         Fault::Wish,
+        Fault::Switch,
         Fault::Redefine,
         Fault::Pause,
         Fault::StallAll,
@@ -125,6 +128,7 @@ impl Fault {
             Fault::KillNext => "kill_next",
             Fault::Unmask => "unmask",
             Fault::Wish => "wish",
+            Fault::Switch => "switch",
             Fault::Redefine => "redefine",
             Fault::Pause => "pause",
             Fault::StallAll => "stall_all",
@@ -198,6 +202,7 @@ impl World {
             Fault::KillNext => self.kill_next(),
             Fault::Unmask => (0..self.servers.len()).for_each(|ix| self.unmask(ix)),
             Fault::Wish => self.wish_something(),
+            Fault::Switch => self.wish_to_switch(),
             Fault::Redefine => self.redefine(server),
             Fault::Pause => {
                 let (cluster, actor) = (self.cluster.clone(), operator());
@@ -442,7 +447,10 @@ impl World {
     }
 
     fn lay_ambush(&mut self) {
-        const STEPS: [&str; 10] = [
+        const STEPS: [&str; 13] = [
+            "level",
+            "close_for_writes",
+            "reopen",
             "stop_receiver",
             "fence",
             "catch_up",
@@ -481,6 +489,28 @@ impl World {
             wanted,
             asserted_dead: is_dead && self.definition.mode == Mode::Fenced,
             interval_waived: self.rng.chance(50),
+            switchover: None,
+        };
+        self.note(|_| format!("FAULT operator wishes {wish:?}"));
+        self.wish("ann", wish);
+    }
+
+    fn wish_to_switch(&mut self) {
+        let wanted = match self.rng.chance(50) {
+            true => self.rng.pick(&self.names.clone()).cloned(),
+            false => None,
+        };
+        let plan = Switchover {
+            deadline_ms: Millis(self.rng.range(1_000, 10_000)),
+            leaves_old: false,
+            cuts: self.rng.chance(50),
+        };
+        let wish = Wish {
+            actor: Actor::Group,
+            wanted,
+            asserted_dead: false,
+            interval_waived: false,
+            switchover: Some(plan),
         };
         self.note(|_| format!("FAULT operator wishes {wish:?}"));
         self.wish("ann", wish);

@@ -1,7 +1,9 @@
 //! The core's ports, plugged into the simulated world.
 
 use conclave_core::{
-    model::{ClusterName, GtidSet, Micros as Span, Mono, ServerFacts, StepId, Token, Trail},
+    model::{
+        ClusterName, GtidSet, Micros as Span, Mono, ServerFacts, StepId, Survey, Token, Trail,
+    },
     ports::{
         Clock, Consensus, HookOrder, Hooks, Mysql, Place, PortError, Ports, ProposeError, Remote,
         RemoteCommand, Session, SqlAction, Trouble,
@@ -133,6 +135,11 @@ impl Mysql for SimPorts {
         let ix = self.ix(place)?;
         self.ctx.look(Node::Manager(self.manager), ix, self.until(deadline)).await
     }
+
+    /// Nobody is ever busy for long.
+    async fn survey(&self, place: &Place, deadline: Mono) -> Result<Survey, PortError> {
+        self.look(place, deadline).await.map(|_| Survey::default())
+    }
 }
 
 /// A locked connection; closed when dropped.
@@ -156,13 +163,13 @@ impl Session for SimSession {
         self.ports.ctx.trail_over(self.ports.manager, self.handle, until).await
     }
 
-    async fn act(&mut self, action: &SqlAction, deadline: Mono) -> Result<(), PortError> {
+    async fn act(&mut self, action: &SqlAction, deadline: Mono) -> Result<Vec<String>, PortError> {
         self.ports.moment(Moment::BeforeAct).await;
         let until = self.ports.until(deadline);
         let act = self.ports.ctx.act(self.ports.manager, self.handle, action.clone(), until);
         let result = act.await;
         self.has_acted = true;
-        result
+        result.map(|()| Vec::new())
     }
 }
 

@@ -152,6 +152,7 @@ impl Run {
             wanted: None,
             asserted_dead: false,
             interval_waived: false,
+            switchover: None,
         };
         change(&mut wish);
         self.world(|world| world.wish(operator, wish));

@@ -396,6 +396,15 @@ impl Server {
         self.release();
     }
 
+    /// [`offline_mode` cuts the replicas' connections, too: their accounts are not privileged.]
+    pub fn set_offline(&mut self, on: bool) {
+        self.offline = on;
+        if on {
+            self.cut_clients();
+            self.dumps.clear();
+        }
+    }
+
     /// [KILL CONNECTION, offline_mode: the client gets 2013, the transaction stays and is
     /// committed once the wait ends.]
     pub fn cut_clients(&mut self) {
@@ -634,6 +643,7 @@ impl Link {
             lag_seconds: (self.applier == Applier::On).then_some(0),
             heartbeats: self.heartbeats,
             auto_position: true,
+            filters: String::new(),
             options: self.options.clone(),
         }
     }

@@ -221,9 +221,11 @@ impl World {
         server.boot == handle.boot && server.sessions.contains_key(&handle.id)
     }
 
-    /// [`SET GLOBAL read_only` blocks behind commits that wait for acknowledgements.]
+    /// [`SET GLOBAL read_only` blocks behind commits that wait for acknowledgements. Those that have
+    /// been cut while they wait are in its way as before.]
     fn is_blocked(&self, at: Ix, action: &SqlAction) -> bool {
-        *action == SqlAction::SetReadOnly && !self.servers[at].waits.is_empty()
+        matches!(action, SqlAction::SetReadOnly | SqlAction::CloseForWrites { .. })
+            && !self.servers[at].waits.is_empty()
     }
 
     fn execute(&mut self, at: Ix, action: &SqlAction) -> Answer<()> {
@@ -276,16 +278,17 @@ impl World {
                 self.servers[at].super_read_only = false;
                 Ok(())
             }
-            SqlAction::SetReadOnly => {
+            SqlAction::SetReadOnly | SqlAction::CloseForWrites { .. } => {
                 self.servers[at].read_only = true;
                 self.servers[at].super_read_only = true;
                 Ok(())
             }
             SqlAction::SetOffline { on } => {
-                self.servers[at].offline = *on;
-                if *on {
-                    self.servers[at].cut_clients();
-                }
+                self.servers[at].set_offline(*on);
+                Ok(())
+            }
+            SqlAction::CutClients => {
+                self.servers[at].set_offline(true);
                 Ok(())
             }
             SqlAction::AllowRebuild => {

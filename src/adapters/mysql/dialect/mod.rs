@@ -2,14 +2,16 @@
 
 mod logs8;
 mod mysql8;
+mod sessions8;
 
 use conclave_core::{
-    model::{GtidSet, LinkOptions, LogMark, ServerFacts, StepId},
+    model::{GtidSet, LinkOptions, LogMark, ServerFacts, StepId, Survey},
     ports::SqlAction,
 };
 pub(super) use logs8::Listed;
 use mysql_async::Row;
 use secrecy::SecretString;
+pub(super) use sessions8::Client;
 
 use super::read::{Comeback, Odd, Plugins, Wide};
 
@@ -118,6 +120,48 @@ impl Dialect {
     pub(super) fn kill_idle_applier(self, lock: &str, holder: u32) -> String {
         match self {
             Dialect::Mysql8 => mysql8::kill_idle_applier(lock, holder),
+        }
+    }
+
+    /// Ends writes.
+    pub(super) fn close(self) -> &'static str {
+        match self {
+            Dialect::Mysql8 => sessions8::CLOSE,
+        }
+    }
+
+    /// Asks for the sessions of all accounts but the managers'.
+    pub(super) fn list_clients(self, admin: &str) -> String {
+        match self {
+            Dialect::Mysql8 => sessions8::list(admin),
+        }
+    }
+
+    /// Those sessions.
+    pub(super) fn clients(self, sets: &[Vec<Row>]) -> Result<Vec<Client>, Odd> {
+        match self {
+            Dialect::Mysql8 => sessions8::clients(sets),
+        }
+    }
+
+    /// Ends a session, if that connection holds the lock then.
+    pub(super) fn kill_client(self, id: u64, lock: &str, holder: u32) -> String {
+        match self {
+            Dialect::Mysql8 => sessions8::kill(id, lock, holder),
+        }
+    }
+
+    /// Asks what matters before a switchover.
+    pub(super) fn survey(self, admin: &str) -> String {
+        match self {
+            Dialect::Mysql8 => sessions8::survey(admin),
+        }
+    }
+
+    /// The answer to that.
+    pub(super) fn surveyed(self, sets: &[Vec<Row>]) -> Result<Survey, Odd> {
+        match self {
+            Dialect::Mysql8 => sessions8::surveyed(sets),
         }
     }
 

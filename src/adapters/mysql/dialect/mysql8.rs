@@ -261,8 +261,28 @@ fn replica(replies: &Replies<'_>) -> Result<Option<ReplicaFacts>, Odd> {
         lag_seconds: lag.map(|text| parse("Seconds_Behind_Source", &text)).transpose()?,
         heartbeats: link.value("heartbeats")?,
         auto_position: row.flag("Auto_Position")?,
+        filters: filters(&row)?,
         options: options(&link, channel)?,
     }))
+}
+
+/// What a replica leaves out, in the words of `SHOW REPLICA STATUS`.
+fn filters(row: &Named<'_>) -> Result<String, Odd> {
+    const COLUMNS: [&str; 7] = [
+        "Replicate_Do_DB",
+        "Replicate_Ignore_DB",
+        "Replicate_Do_Table",
+        "Replicate_Ignore_Table",
+        "Replicate_Wild_Do_Table",
+        "Replicate_Wild_Ignore_Table",
+        "Replicate_Rewrite_DB",
+    ];
+    let mut out = Vec::new();
+    for column in COLUMNS {
+        let set = row.maybe(column)?.filter(|text| !text.is_empty());
+        out.extend(set.map(|text| format!("{column}: {text}")));
+    }
+    Ok(out.join("; "))
 }
 
 fn receiver(text: &str) -> Result<Receiver, Odd> {
@@ -358,7 +378,9 @@ pub(super) fn statement(action: &SqlAction, terms: &Terms<'_>) -> Option<String>
         SqlAction::AllowRebuild => "SET GLOBAL super_read_only = OFF".into(),
         SqlAction::Clone { host, port, account } => clone(host, *port, account, terms),
         SqlAction::Persist { setting } => setting.statement(),
-        SqlAction::WriteMarker { .. }
+        SqlAction::CloseForWrites { .. }
+        | SqlAction::CutClients
+        | SqlAction::WriteMarker { .. }
         | SqlAction::LockAccount { .. }
         | SqlAction::UnlockAccount { .. } => return None,
     })

@@ -186,6 +186,13 @@ fn member_that_was_locked_out_is_let_in_when_it_asks_for_it() {
     link(facts(&mut back, 3)).source_host = "10.0.0.1".into();
     facts(&mut back, 3).executed = run(1, 9).union(&run(3, 1));
     assert_eq!(goal(&back), None, "it has what the primary lacks");
+    // No acker by the definition any more, it is told so before it can acknowledge unrecorded.
+    group.cluster_mut().definition.servers[2].acker = false;
+    let mut back = view(&group, healthy());
+    link(facts(&mut back, 3)).receiver = Receiver::Connecting;
+    assert_eq!(moves(&back), ["plan follow db3"]);
+    facts(&mut back, 3).semi_sync.as_mut().expect("the plugins").replica_enabled = false;
+    assert!(moves(&back).contains(&"plan let_in db1".to_owned()), "{:?}", moves(&back));
 }
 
 #[test]

@@ -19,7 +19,13 @@ fn all(view: &View) -> Vec<Refusal> {
 }
 
 fn wish() -> Wish {
-    Wish { actor: ann(), wanted: None, asserted_dead: false, interval_waived: false }
+    Wish {
+        actor: ann(),
+        wanted: None,
+        asserted_dead: false,
+        interval_waived: false,
+        switchover: None,
+    }
 }
 
 fn wished(view: &View, wish: &Wish) -> Vec<Refusal> {

@@ -10,6 +10,7 @@ mod hook;
 mod problem;
 mod progress;
 mod rejoin;
+mod switchover;
 mod tick;
 mod upkeep;
 mod verdict;
@@ -54,6 +55,7 @@ fn short(moves: &[Move]) -> Vec<String> {
             other => format!("propose {other}"),
         },
         Move::Run { order } => format!("run {} {}", order.record.goal.code(), order.record.target),
+        Move::Survey { place } => format!("survey {}", place.server.name),
         Move::Say { sentence, .. } => format!("say {sentence}"),
     };
     moves.iter().map(short).collect()

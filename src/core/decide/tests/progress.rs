@@ -189,6 +189,7 @@ fn acker_that_restarted_between_its_last_look_and_its_stop_is_no_evidence() {
             read_only,
             uptime_seconds: Some(uptime),
             waited_for: None,
+            closing: None,
         };
         StepOutcome::FoundDone { evidence }
     };
@@ -601,6 +602,7 @@ fn outcome_unknown_is_a_failure_until_the_next_run_tells() {
         read_only: true,
         uptime_seconds: None,
         waited_for: None,
+        closing: None,
     };
     group.end(apply, StepOutcome::FoundDone { evidence });
     assert_eq!(moves(&group), ["propose pass_point_of_no_return"]);

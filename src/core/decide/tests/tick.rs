@@ -13,7 +13,13 @@ fn moves(view: &View) -> Vec<String> {
 }
 
 fn wish() -> Wish {
-    Wish { actor: ann(), wanted: Some(name(3)), asserted_dead: true, interval_waived: true }
+    Wish {
+        actor: ann(),
+        wanted: Some(name(3)),
+        asserted_dead: true,
+        interval_waived: true,
+        switchover: None,
+    }
 }
 
 #[test]

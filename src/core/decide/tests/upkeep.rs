@@ -169,6 +169,56 @@ fn replica_that_a_person_stopped_long_after_its_start_is_left_alone() {
 }
 
 #[test]
+fn replica_whose_receiver_a_lost_leader_stopped_is_put_back_however_long_it_has_been_up() {
+    let mut group = Group::adopted();
+    let seen = crate::decide::ClusterView::default();
+    let goal = crate::decide::stage::follow(group.cluster(), &seen, &name(1), true);
+    let (cluster, epoch) = ("app1".into(), group.cluster().epoch);
+    let planned = crate::state::Planned { target: name(3), goal };
+    group.apply(Command::PlanChore { cluster, epoch, planned });
+    let mut stopped = replica_facts(3, 1, run(1, 9));
+    link(&mut stopped).receiver = Receiver::Off;
+    assert_eq!(with(&group, 3, stopped.clone()), [""; 0], "it was not begun");
+    let step = group.cluster().chores[&name(3)].id;
+    group.begin(step);
+    assert_eq!(with(&group, 3, stopped), ["run follow db3"]);
+}
+
+#[test]
+fn server_that_an_operator_works_on_is_drained_and_then_left_alone_until_it_is_wanted_back() {
+    let mut group = Group::adopted();
+    let leave = |group: &mut Group, server: u64, by| {
+        let (cluster, server) = ("app1".into(), name(server));
+        group.apply(Command::LeaveOut { cluster, server, by })
+    };
+    assert!(matches!(leave(&mut group, 1, Some(ann())), Reply::Rejected { .. }), "the primary");
+    assert_eq!(leave(&mut group, 3, Some(ann())), Reply::Ok);
+    assert!(matches!(leave(&mut group, 2, Some(ann())), Reply::Rejected { .. }), "it is needed");
+    assert_eq!(moves(&view(&group, healthy())), ["plan follow db3"]);
+    let goal = crate::decide::stage::follow(
+        group.cluster(),
+        &crate::decide::ClusterView::default(),
+        &name(1),
+        false,
+    );
+    let (cluster, epoch) = ("app1".into(), group.cluster().epoch);
+    let planned = Planned { target: name(3), goal };
+    group.apply(Command::PlanChore { cluster, epoch, planned });
+    let step = group.cluster().chores[&name(3)].id;
+    group.begin(step);
+    group.end(step, met(&run(1, 9)));
+    let ackers = &group.cluster().regime().expect("a primary").ackers;
+    assert_eq!(ackers, &names(&[2]));
+    let mut drained = replica_facts(3, 1, run(1, 9));
+    drained.semi_sync.as_mut().expect("the plugins").replica_enabled = false;
+    drained.semi_sync.as_mut().expect("the plugins").replica_active = false;
+    assert_eq!(with(&group, 3, drained.clone()), [""; 0]);
+    assert_eq!(with(&group, 3, booted(3)), [""; 0], "its restart is its operator's");
+    assert_eq!(leave(&mut group, 3, None), Reply::Ok);
+    assert_eq!(with(&group, 3, drained), ["plan follow db3"]);
+}
+
+#[test]
 fn replica_is_put_back_for_each_way_of_being_astray() {
     let astray = |change: fn(&mut ServerFacts)| {
         let mut facts = replica_facts(3, 1, run(1, 9));

@@ -188,6 +188,7 @@ fn round(lab: &Lab, strike: Strike, rng: &mut Rng, writes: usize) -> Result<Tall
         op_deadline: Duration::from_secs(2),
         connect_deadline: Duration::from_secs(2),
         retry_pause: Duration::from_millis(50),
+        is_mixed: false,
     })?;
     let until = Instant::now() + 5 * SOON;
     while writer.acked()?.len() < writes {

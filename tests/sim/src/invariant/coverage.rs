@@ -21,7 +21,7 @@ impl Invariant for Coverage {
         match event {
             Event::Acted { server, token, action: SqlAction::SetWritable } => {
                 let goal = goal(world, *token);
-                if !matches!(goal, Some(StepKind::OpenForWrites { .. })) {
+                if !matches!(goal, Some(StepKind::OpenForWrites { .. } | StepKind::Reopen { .. })) {
                     return Err(format!("made writable by {goal:?}"));
                 }
                 self.newest = Some((*server, world.sim.now()));

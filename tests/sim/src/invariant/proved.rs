@@ -42,7 +42,19 @@ impl Invariant for Proved {
                 }
                 Ok(())
             }
-            // Rebuilt, it will give the same numbers to others.
+            // Rebuilt, it will give the same numbers to others; by hand, too.
+            Event::Tick if !self.proved.is_empty() => {
+                let held = world.servers.iter().map(|server| server.received());
+                let held = held.fold(GtidSet::empty(), |sum, set| sum.union(&set));
+                let waiting = world.servers.iter().flat_map(|server| {
+                    let trx = server.waits.iter().map(|wait| server.binlog[wait.index - 1]);
+                    let uuid = |origin: usize| &world.servers[origin].uuid;
+                    trx.map(move |it| GtidSet::run(uuid(it.origin), it.number, it.number))
+                });
+                let held = waiting.fold(held, |sum, set| sum.union(&set));
+                self.proved = self.proved.common(&held);
+                Ok(())
+            }
             Event::Acted { server, action: SqlAction::Clone { .. }, .. } => {
                 let own = self.proved.of_origins(&[&world.servers[*server].uuid]);
                 self.proved = self.proved.minus(&own);

@@ -34,6 +34,7 @@ impl Invariant for Time {
         match (command, reply) {
             (Command::OpenAttempt { opening, .. }, Reply::Opened { .. }) => {
                 let is_bound = !opening.interval_waived
+                    && opening.cause.switchover().is_none()
                     && !matches!(opening.cause, Cause::CandidateLost { .. });
                 let passed = self.last.map(|last| state.clock_ms - last.0);
                 match passed.filter(|passed| is_bound && *passed < interval) {
@@ -42,7 +43,12 @@ impl Invariant for Time {
                 }
             }
             (Command::PassPointOfNoReturn { .. }, Reply::Opened { .. }) => {
-                self.last = Some(Millis(state.clock_ms));
+                let is_planned = cluster
+                    .attempt
+                    .as_ref()
+                    .is_some_and(|attempt| attempt.opening.cause.switchover().is_some());
+                // A planned change holds up no failover.
+                self.last = if is_planned { self.last } else { Some(Millis(state.clock_ms)) };
                 Ok(())
             }
             // The failover that it was to supersede was not completed: it does not count.

@@ -62,7 +62,7 @@ impl TwoKeys {
         let is_judged = |open: &&Attempt| {
             open.epoch() == token.epoch
                 && open.stage == Stage::Freeze
-                && open.opening.cause != Cause::PrimaryRestarted
+                && is_of_death(&open.opening.cause)
         };
         match attempt.filter(is_judged) {
             Some(open) if self.acted.insert((token.epoch, token.term)) => {
@@ -80,8 +80,7 @@ impl TwoKeys {
         // A fence may strike before its end is in the log.
         let is_under_way = |step: &StepRecord| !step.runs.is_empty() && step.outcome().is_none();
         let is_fenced = fences.any(|step| step.met().is_some() || is_under_way(step));
-        let is_vouched =
-            open.opening.asserted_dead || open.opening.cause == Cause::PrimaryRestarted;
+        let is_vouched = open.opening.asserted_dead || !is_of_death(&open.opening.cause);
         let Some(ix) = world.ix(&open.opening.tally.primary) else { return Ok(()) };
         let since = self.well_since.get(&ix).copied().unwrap_or(world.sim.now());
         let well = world.sim.now() - since;
@@ -108,6 +107,14 @@ impl TwoKeys {
             return Err(format!("{who} was declared dead, heard by replicas for {heard} us"));
         }
         Ok(())
+    }
+}
+
+/// The primary is declared dead by it. One that restarted, or is to be replaced as planned, is alive.
+fn is_of_death(cause: &Cause) -> bool {
+    match cause {
+        Cause::PrimaryDown | Cause::CandidateLost { .. } | Cause::Manual => true,
+        Cause::PrimaryRestarted | Cause::Switchover { .. } => false,
     }
 }
 
@@ -167,7 +174,7 @@ impl Invariant for TwoKeys {
                 reply: Reply::Opened { .. },
                 state,
                 ..
-            } if opening.cause != Cause::PrimaryRestarted => {
+            } if is_of_death(&opening.cause) => {
                 let Some(cluster) = of(state, &world.cluster) else { return Ok(()) };
                 self.judge(opening, &cluster.definition.policy)
             }

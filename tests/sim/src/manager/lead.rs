@@ -2,8 +2,8 @@
 
 use conclave_core::{
     decide::{self, Move, StepOrder, Wish},
-    model::{Actor, Mono},
-    ports::ProposeError,
+    model::{Actor, Epoch, Micros as Span, Mono, StepId},
+    ports::{Mysql, Place, ProposeError},
     state::{Command, Reply},
     step,
 };
@@ -38,6 +38,7 @@ impl Ctx {
             Move::Ask { primary, .. } => self.world().ask(id, &primary),
             Move::Propose { command } => self.propose_once(id, *command),
             Move::Run { order } => self.run_step(id, *order),
+            Move::Survey { place } => self.survey(id, *place),
             Move::Say { sentence, answers_wish, .. } => {
                 let mut world = self.world();
                 let name = world.cluster.clone();
@@ -72,6 +73,29 @@ impl Ctx {
             }
             if let Some(manager) = world.managers.get_mut(&id) {
                 manager.is_proposing = false;
+            }
+        });
+    }
+
+    fn survey(&self, id: u64, place: Place) {
+        let (began, owner, ahead) = {
+            let mut world = self.world();
+            let (now, name) = (self.sim.now(), world.cluster.clone());
+            let Some(manager) = world.managers.get_mut(&id) else { return };
+            let began = Mono(now + manager.ahead);
+            manager.seen(&name).last_survey = Some(began);
+            (began, manager.owner, manager.ahead)
+        };
+        let step = StepId { epoch: Epoch(0), seq: 0 };
+        let ports = SimPorts { ctx: self.clone(), manager: id, owner, ahead, step };
+        let ctx = self.clone();
+        self.sim.spawn(owner, async move {
+            let answer = ports.survey(&place, began.plus(Span(1_000_000))).await;
+            let mut world = ctx.world();
+            let name = world.cluster.clone();
+            if let Some(manager) = world.managers.get_mut(&id) {
+                let answer = answer.map_err(|error| error.to_string());
+                manager.seen(&name).survey = Some((began, answer));
             }
         });
     }

@@ -10,6 +10,7 @@ mod operator;
 mod random;
 mod returning;
 mod second;
+mod switchover;
 
 use conclave_core::model::{Outcome, Refusal};
 use conclave_sim::{network::Node, run::Run};
