@@ -95,6 +95,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
         connections: args.clients,
         is_mixed: args.mixed,
         interval,
+        // Many that log in at once take longer.
+        connect_deadline: Duration::from_millis(100 * u64::from(args.clients).min(10)),
+        op_deadline: Duration::from_secs(2),
         ..WriterSpec::default()
     };
     let mut writer = lab.write(&spec)?;
