@@ -52,7 +52,8 @@ fn switch(run: &mut Run, to: Option<&str>) {
 
 #[test]
 fn planned_switchover_hands_over_without_a_failed_server() {
-    let mut run = healthy(&Setup::quorum().traced());
+    let setup = Setup::quorum().policy(|policy| policy.last_failover_minutes = 480).traced();
+    let mut run = healthy(&setup);
     switch(&mut run, Some("db3"));
     closed(&mut run, 5_000, 1);
     assert_eq!(run.primary(), "db3");
