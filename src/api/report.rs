@@ -3,7 +3,7 @@
 
 use conclave_core::{
     model::{
-        Answer, Attempt, ClusterName, Election, Epoch, HookEvent, Mode, Outcome, Stage,
+        Answer, Attempt, Closing, ClusterName, Election, Epoch, HookEvent, Mode, Outcome, Stage,
         StepEvidence, StepKind, StepOutcome, StepRecord, StepRun,
     },
     state::{ClusterState, GroupState},
@@ -111,13 +111,10 @@ fn write_block(attempt: &Attempt) -> Option<WriteBlockDocument> {
         met.collect::<Vec<_>>()
     };
     let closes = ended(&|goal| matches!(goal, StepKind::CloseForWrites { .. }));
-    let (closed_at, closing) = closes.iter().find_map(|(at, evidence)| match evidence {
-        StepEvidence::Server { closing: Some(closing), .. } => Some((*at, closing)),
-        StepEvidence::Server { closing: None, .. }
-        | StepEvidence::Host { .. }
-        | StepEvidence::Examined { .. }
-        | StepEvidence::Hook { .. } => None,
-    })?;
+    let (closed_at, closing) =
+        closes.iter().find_map(|(at, evidence)| Some((*at, closing_of(evidence)?)))?;
+    let cuts = ended(&|goal| *goal == StepKind::CutClients);
+    let cut = cuts.iter().filter_map(|(_, evidence)| closing_of(evidence));
     let opens = ended(&|goal| {
         matches!(
             goal,
@@ -128,8 +125,18 @@ fn write_block(attempt: &Attempt) -> Option<WriteBlockDocument> {
     let opened = opens.iter().map(|(at, _)| *at).max();
     Some(WriteBlockDocument {
         us: opened.map(|opened| opened.saturating_sub(began)),
-        cut: closing.cut.clone(),
+        cut: cut.fold(closing.cut.clone(), |all, more| [all, more.cut.clone()].concat()),
     })
+}
+
+/// How writes were stopped, or clients cut, if that is what was read back.
+fn closing_of(evidence: &StepEvidence) -> Option<&Closing> {
+    match evidence {
+        StepEvidence::Server { closing, .. } => closing.as_ref(),
+        StepEvidence::Host { .. } | StepEvidence::Examined { .. } | StepEvidence::Hook { .. } => {
+            None
+        }
+    }
 }
 
 fn assertions(attempt: &Attempt) -> Vec<String> {
@@ -272,6 +279,7 @@ fn rank_of_step(goal: &StepKind) -> u8 {
         StepKind::CatchUp { .. } | StepKind::Apply { .. } => 3,
         StepKind::Detach | StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } => 5,
         StepKind::Follow { .. }
+        | StepKind::CutClients
         | StepKind::DropVips { .. }
         | StepKind::MakeReadOnly
         | StepKind::Examine { .. }

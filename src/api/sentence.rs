@@ -124,6 +124,7 @@ pub fn goal(target: &ServerName, goal: &StepKind) -> String {
              received them",
             names(ackers)
         ),
+        StepKind::CutClients => format!("cut the applications' connections to {target}"),
         StepKind::Reopen { acks: _ } => format!("open {target} for writes again"),
         StepKind::StopReceiver => format!("stop the receiver of {target} and read it back"),
         StepKind::Fence { vips } => match vips[..] {

@@ -9,7 +9,7 @@ use std::{
 
 use conclave_core::{
     decide::{self, Move, StepOrder, View},
-    model::{ClusterName, ManagerId, Micros, Mono, StepId, StepOutcome, Term},
+    model::{ClusterName, ManagerId, Micros, Mono, StepId, StepKind, StepOutcome, Term},
     ports::{Clock, Mysql, Place, Ports, ProposeError},
     state::{Command, GroupState},
     step,
@@ -40,6 +40,9 @@ const UNAGREED: Duration = Duration::from_millis(100);
 
 /// How long a primary may take to say who is busy on it.
 const SURVEY: Micros = Micros(1_000_000);
+
+/// How long a shell that is to stand by may take to open.
+const STAND_BY: Micros = Micros(2_000_000);
 
 /// How long a confirmation of leadership may take.
 const CONFIRM: Duration = Duration::from_millis(500);
@@ -73,6 +76,7 @@ enum Done {
     Proposed(Option<ClusterName>),
     Step(ClusterName, StepId),
     Survey,
+    StoodBy,
 }
 
 impl Loop {
@@ -134,7 +138,7 @@ impl Loop {
             Ok(Done::Step(cluster, id)) => {
                 self.steps.remove(&(cluster, id));
             }
-            Ok(Done::Survey) => {}
+            Ok(Done::Survey | Done::StoodBy) => {}
             Err(error) if error.is_cancelled() => {}
             Err(error) => tracing::error!(%error, "a task of the leader ended by a panic"),
         }
@@ -264,6 +268,7 @@ impl Loop {
     fn run_step(&mut self, order: StepOrder) {
         let (cluster, id) = (order.place.cluster.clone(), order.record.id);
         self.live.step_began(&cluster, id, SystemClock.now());
+        self.stand_by(&order);
         let (world, live) = (self.world.clone(), self.live.clone());
         let key = (cluster.clone(), id);
         let handle = self.tasks.spawn(async move {
@@ -282,6 +287,23 @@ impl Loop {
         if let Some(former) = self.steps.insert(key, handle) {
             former.abort();
         }
+    }
+
+    /// Whoever is frozen may take the address a moment later, and clients wait for that.
+    fn stand_by(&mut self, order: &StepOrder) {
+        let cluster = self.group.clusters.get(&order.place.cluster);
+        let has_writer = cluster.is_some_and(|cluster| cluster.definition.writer.is_some());
+        if order.record.goal != StepKind::StopReceiver || !has_writer {
+            return;
+        }
+        let (world, place) = (self.world.clone(), order.place.clone());
+        self.tasks.spawn(async move {
+            let deadline = SystemClock.now().plus(STAND_BY);
+            if let Err(error) = world.remote().stand_by(&place, deadline).await {
+                tracing::debug!(server = %place.server.name, %error, "no shell stands by");
+            }
+            Done::StoodBy
+        });
     }
 
     /// Ends steps that are no longer in the record: their attempt is over, or their chore was

@@ -221,7 +221,7 @@ impl Supervisor {
             let rest = match self.live.trouble(cluster, SystemClock.now()) {
                 Some(trouble) if trouble < TROUBLE_YOUNG => Millis(calm.0 / YOUNG_DOUBT_LOOKS),
                 Some(_) => Millis(calm.0 / DOUBT_LOOKS),
-                None if agreed.attempt.is_some() => Millis(calm.0 / DOUBT_LOOKS),
+                None if is_failover(agreed) => Millis(calm.0 / DOUBT_LOOKS),
                 None if self.live.awaits_vouching(agreed, SystemClock.now()) => {
                     Millis(calm.0 / DOUBT_LOOKS)
                 }
@@ -249,6 +249,13 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// An attempt is open that is no switchover: in that the servers are well, and its steps look
+/// themselves, while clients wait.
+fn is_failover(cluster: &ClusterState) -> bool {
+    let cause = cluster.attempt.as_ref().map(|attempt| &attempt.opening.cause);
+    cause.is_some_and(|cause| cause.switchover().is_none())
 }
 
 /// The tasks that the agreed state asks for.

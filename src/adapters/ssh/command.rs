@@ -120,37 +120,42 @@ drop_vip() {
 }
 "#;
 
-/// The address is taken and announced at once: a look for another holder comes alongside, and
-/// one that is found is reported but does not stop us, as the old primary may be hung, and the
+/// The address is taken and announced at once, as clients wait for it: a look for another holder
+/// comes after, and one that is found is reported but does not stop us, as the old primary may be hung, and the
 /// announcement takes the address from it.
 const TAKE_VIP: &str = r#"
 here() { ip -4 -o addr show dev "$device" to "$address/32" 2>&1; }
-elsewhere() { ip -4 -o addr show to "$address/32" 2>/dev/null; }
 announce() {
+  arping -q -U -c 1 -w 1 -I "$device" "$address" </dev/null >/dev/null 2>&1 9>&- &
   setsid sh -c 'for pause in 0.05 0.2 0.5 1 2; do
-      arping -q -U -c 1 -w 1 -I "$1" "$2" &
       arping -q -A -c 1 -w 1 -I "$1" "$2" &
       sleep "$pause"
       [ -n "$(ip -4 -o addr show dev "$1" to "$2/32")" ] || exit 0
+      arping -q -U -c 1 -w 1 -I "$1" "$2" &
     done' announce "$device" "$address" </dev/null >/dev/null 2>&1 9>&- &
 }
 if command -v arping >/dev/null 2>&1; then has_arping=1; else has_arping=; fi
-if [ -n "$(here)" ]; then
+was_here=
+found=$(ip -4 -o addr show to "$address/32" 2>/dev/null)
+while read -r _ other _ with_prefix _; do
+  case $other in
+    "$device") was_here=1 ;;
+    ?*) ip addr del "$with_prefix" dev "$other" && echo "vip $address dropped from $other" ;;
+  esac
+done <<END
+$found
+END
+if [ -n "$was_here" ]; then
   echo "vip $address is on $device already"
-  was_here=1
 else
-  was_here=
-  elsewhere | while read -r _ other _ with_prefix _; do
-    ip addr del "$with_prefix" dev "$other" && echo "vip $address dropped from $other"
-  done
-  if [ -n "$has_arping" ]; then
-    answer=$(mktemp) || answer=/dev/null
-    timeout 0.03 arping -D -c 1 -w 1 -I "$device" "$address" >"$answer" 2>&1 9>&- &
-    asked=$!
-  fi
   ip addr replace "$address/$prefix" dev "$device" || { echo "vip $address not taken"; exit 1; }
 fi
 if [ -n "$has_arping" ]; then announce; else echo "vip $address: no arping here, not announced"; fi
+if [ -z "$was_here" ] && [ -n "$has_arping" ]; then
+  answer=$(mktemp) || answer=/dev/null
+  timeout 0.03 arping -D -c 1 -w 1 -I "$device" "$address" >"$answer" 2>&1 9>&- &
+  asked=$!
+fi
 held=$(here)
 [ -n "$held" ] || { echo "vip $address is not on $device after the act"; exit 1; }
 if [ -z "$(ip -o link show dev "$device" up)" ]; then

@@ -73,10 +73,33 @@ impl SshPort {
     pub async fn warm(&self, place: &Place, deadline: Mono) -> Result<(), PortError> {
         let target = target(place)?;
         let (login, _) = self.shared.login(target, deadline).await?;
-        match timeout(SystemClock.left(deadline), login.keep_time()).await {
+        let kept = async {
+            login.stand_down().await;
+            login.keep_time().await
+        };
+        match timeout(SystemClock.left(deadline), kept).await {
             Ok(kept) => kept,
             Err(_) => {
                 let why = format!("read the clock of {}: no answer", session::label(target));
+                Err(PortError::not_done(Trouble::Silent, why))
+            }
+        }
+    }
+}
+
+impl SshPort {
+    /// Opens a shell for a command that may come within seconds and must not lose time then. It is
+    /// closed again if none comes.
+    ///
+    /// # Errors
+    /// As for a command; nothing was done.
+    pub async fn stand_by(&self, place: &Place, deadline: Mono) -> Result<(), PortError> {
+        let target = target(place)?;
+        let (login, _) = self.shared.login(target, deadline).await?;
+        match timeout(SystemClock.left(deadline), login.stand_by(&target.user)).await {
+            Ok(opened) => opened,
+            Err(_) => {
+                let why = format!("open a shell on {}: no answer", session::label(target));
                 Err(PortError::not_done(Trouble::Silent, why))
             }
         }
@@ -131,22 +154,25 @@ impl Shared {
         }
     }
 
-    /// A channel of the standing session, or of a new one if that does not give one soon. Nothing
-    /// has been run until then, so trying again is harmless.
-    async fn channel(
+    /// The shell that stands by, one of the standing session, or of a new one if that does not give
+    /// one soon. Nothing has been run until then, so trying again is harmless.
+    async fn shell(
         &self,
         target: &SshTarget,
         deadline: Mono,
     ) -> Result<(Arc<Login>, session::Channel), PortError> {
         let (login, stood) = self.login(target, deadline).await?;
+        if let Some(shell) = login.take_standby() {
+            return Ok((login, shell));
+        }
         let left = SystemClock.left(deadline);
         let limit = if stood { STANDING_LIMIT.min(left / 2) } else { left };
-        let why = match timeout(limit, login.channel()).await {
+        let why = match timeout(limit, login.shell(&target.user)).await {
             Ok(Ok(channel)) => return Ok((login, channel)),
             Ok(Err(error)) => error,
             Err(_) => PortError::not_done(
                 Trouble::Silent,
-                format!("open a channel to {}: no answer in time", session::label(target)),
+                format!("open a shell on {}: no answer in time", session::label(target)),
             ),
         };
         self.forget(target, &login);
@@ -154,7 +180,7 @@ impl Shared {
             return Err(why);
         }
         let (login, _) = self.login(target, deadline).await?;
-        match timeout(SystemClock.left(deadline), login.channel()).await {
+        match timeout(SystemClock.left(deadline), login.shell(&target.user)).await {
             Ok(channel) => Ok((login, channel?)),
             Err(_) => {
                 self.forget(target, &login);
@@ -175,12 +201,12 @@ impl Remote for SshPort {
         let target = target(place)?;
         let start_by = deadline.min(SystemClock.after(START));
         let what = format!("{} on {}", command::describe(command), session::label(target));
-        let (login, channel) = self.shared.channel(target, deadline).await?;
+        let (login, shell) = self.shared.shell(target, deadline).await?;
         let left = SystemClock.left(deadline);
         let (about, body) = (command::describe(command), command::script(command));
         let start_by_cs = login.uptime_at(start_by);
         let script = turnstile::wrap(&place.cluster, token, &about, &body, left, start_by_cs);
-        match timeout(left, session::execute(channel, &target.user, &script)).await {
+        match timeout(left, session::execute(shell, &script)).await {
             Ok(Ok(exit)) => judge(&what, exit),
             Ok(Err(error)) => {
                 self.shared.forget(target, &login);

@@ -18,7 +18,10 @@ use russh::{
 };
 use secrecy::ExposeSecret;
 
-use super::known_hosts::{Known, Verdict};
+use super::{
+    known_hosts::{Known, Verdict},
+    turnstile,
+};
 use crate::adapters::{clock::SystemClock, secrets::Secrets, trouble_of_io};
 
 /// Two of these without an answer end a session.
@@ -43,7 +46,12 @@ pub(super) struct Login {
     handle: Handle<HostKeys>,
     label: String,
     clock: Mutex<HostClock>,
+    /// A shell that waits for the next script, and since when.
+    standby: Mutex<Option<(Mono, Channel)>>,
 }
+
+/// A shell that has waited for longer is not used: nothing would tell that its host is gone.
+const STANDBY_AGE: Micros = Micros(5_000_000);
 
 /// What we log in with.
 pub(super) struct KeyRing {
@@ -92,9 +100,42 @@ impl Login {
         !self.handle.is_closed()
     }
 
-    pub(super) async fn channel(&self) -> Result<Channel, PortError> {
-        let opened = self.handle.channel_open_session().await;
-        opened.map_err(|error| failed(&format!("open a channel to {}", self.label), &error))
+    /// A shell as root that runs nothing until it has been given a whole script.
+    pub(super) async fn shell(&self, user: &str) -> Result<Channel, PortError> {
+        let failed = |error| failed(&format!("open a shell on {}", self.label), &error);
+        let channel = self.handle.channel_open_session().await.map_err(failed)?;
+        // All of it is read before any of it runs, and nothing of it shows in the host's ps.
+        let shell = turnstile::waiting_shell();
+        let command = if user == "root" { shell } else { format!("sudo -n {shell}") };
+        channel.exec(false, command).await.map_err(failed)?;
+        Ok(channel)
+    }
+
+    /// The shell that stands by, if it has not done so for long.
+    pub(super) fn take_standby(&self) -> Option<Channel> {
+        let (since, shell) = self.standby.lock().expect("no panic under this lock").take()?;
+        (SystemClock.now().since(since) < STANDBY_AGE).then_some(shell)
+    }
+
+    /// Opens a shell for the next script, unless one waits.
+    pub(super) async fn stand_by(&self, user: &str) -> Result<(), PortError> {
+        let shell = match self.take_standby() {
+            Some(shell) => shell,
+            None => self.shell(user).await?,
+        };
+        *self.standby.lock().expect("no panic under this lock") = Some((SystemClock.now(), shell));
+        Ok(())
+    }
+
+    /// Closes a shell that nobody wanted.
+    pub(super) async fn stand_down(&self) {
+        let is_old =
+            |(since, _): &mut (Mono, Channel)| SystemClock.now().since(*since) >= STANDBY_AGE;
+        let old = self.standby.lock().expect("no panic under this lock").take_if(is_old);
+        if let Some((_, shell)) = old {
+            // It ends with the session otherwise.
+            let _ = shell.close().await;
+        }
     }
 }
 
@@ -139,7 +180,7 @@ impl KeyRing {
             return Err(PortError::not_done(Trouble::Denied, why));
         }
         let clock = Mutex::new(read_clock(&handle, &label).await?);
-        Ok(Login { handle, label, clock })
+        Ok(Login { handle, label, clock, standby: Mutex::default() })
     }
 
     async fn key(&self) -> Result<Arc<PrivateKey>, PortError> {
@@ -293,19 +334,11 @@ impl client::Handler for HostKeys {
     }
 }
 
-/// Runs a script as root and reads until it has ended and closed its output.
-pub(super) async fn execute(
-    mut channel: Channel,
-    user: &str,
-    script: &str,
-) -> Result<Exit, PortError> {
-    // All of it is read before any of it runs, and nothing of it shows in the host's ps.
-    let shell = r#"sh -c 'eval "$(cat)"'"#;
-    let command = if user == "root" { shell.to_owned() } else { format!("sudo -n {shell}") };
+/// Gives a script to a waiting shell and reads until it has ended and closed its output.
+pub(super) async fn execute(mut channel: Channel, script: &str) -> Result<Exit, PortError> {
     let sent = |error: russh::Error| {
         PortError::unknown(trouble(&error), format!("send a command: {error}"))
     };
-    channel.exec(false, command).await.map_err(sent)?;
     channel.data_bytes(script.as_bytes().to_vec()).await.map_err(sent)?;
     channel.eof().await.map_err(sent)?;
     let (mut status, mut output, mut is_over) = (None, Vec::new(), false);

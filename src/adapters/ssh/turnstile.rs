@@ -33,7 +33,10 @@ main() {
       exit "$unusable"
     fi
   fi
-  if conclave turnstile --protocol "$protocol" --is-ready 2>/dev/null; then
+  if [ -z "${ready:-}" ]; then
+    if conclave turnstile --protocol "$protocol" --is-ready 2>/dev/null; then ready=yes; else ready=no; fi
+  fi
+  if [ "$ready" = yes ]; then
     exec conclave turnstile --protocol "$protocol" --dir "$dir" --cluster "$cluster" \
       --token "$epoch:$term:$seq" --what "$what" --limit-cs "$limit_cs" \
       --start-by-cs "$start_by_cs" --body "$body"
@@ -108,6 +111,15 @@ log() {
 }
 main
 "#;
+
+/// What a shell does that waits for such a script: finds out beforehand what the script would ask.
+pub(super) fn waiting_shell() -> String {
+    format!(
+        "sh -c 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH; \
+         if conclave turnstile --protocol {PROTOCOL} --is-ready 2>/dev/null; then ready=yes; \
+         else ready=no; fi; eval \"$(cat)\"'"
+    )
+}
 
 /// The script that runs `body` if the turnstile lets `token` through, for at most `limit` and begun
 /// before the host has been up for `start_by_cs` hundredths of a second. It is read to its last line

@@ -25,7 +25,7 @@ pub mod verdict;
 pub mod view;
 pub mod vouch;
 
-pub use view::{ClusterView, Move, StepOrder, View, Wish};
+pub use view::{ClusterView, LastWrites, Move, StepOrder, View, Wish};
 
 use crate::{
     model::{

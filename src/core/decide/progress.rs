@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::{
     candidate, coverage, stage, verdict,
-    view::{ClusterView, FRESH, Move, StepOrder, View, place},
+    view::{ClusterView, FRESH, LastWrites, Move, StepOrder, View, place},
     vouch,
 };
 use crate::{
@@ -30,6 +30,10 @@ const UNAGREED: Micros = Micros(100_000);
 
 /// How long a stop of a receiver is waited for once nothing depends on it.
 const STRAGGLER: Micros = Micros(1_000_000);
+
+/// How long a receiver may go on waiting for the last writes of a primary that is closed, once those
+/// are where they are needed.
+const LAST_WRITES: Micros = Micros(200_000);
 
 /// Failed runs in a row after which a step before entry 9 counts as impossible.
 const TRIES: usize = 3;
@@ -90,7 +94,7 @@ impl Case<'_> {
         if !is_fence_first || fence.is_enough {
             moves.extend(stops().filter_map(|step| self.run(step)));
         }
-        let is_settled = stops().all(|step| self.is_settled(step));
+        let is_settled = stops().all(|step| self.is_settled(step, None));
         // In `quorum` mode stopped receivers are the proof; the fence goes on beside the recovery
         // and is waited for before the candidate is opened; before the election, too, if the
         // primary answers again: then the fence decides whether to go on or to give up.
@@ -113,7 +117,8 @@ impl Case<'_> {
     }
 
     /// The freeze of a switchover: one thing after the other, and the first that does not work undoes
-    /// it all.
+    /// it all. The receivers' stops wait for the last writes by themselves: they are begun with the
+    /// end of writes, so that no time is lost after it.
     fn switch(&self, plan: &Switchover) -> Vec<Move> {
         if let Some(why) = self.obstacle(plan) {
             return vec![self.give_up(why)];
@@ -122,19 +127,31 @@ impl Case<'_> {
         if self.missed_call().is_some() {
             return moves;
         }
-        let phases: [fn(&StepKind) -> bool; 4] = [
+        let phases: [fn(&StepKind) -> bool; 3] = [
             |goal| matches!(goal, StepKind::Level { .. }),
             |goal| matches!(goal, StepKind::Follow { .. }),
-            |goal| matches!(goal, StepKind::CloseForWrites { .. }),
-            |goal| *goal == StepKind::StopReceiver,
+            |goal| matches!(goal, StepKind::CloseForWrites { .. } | StepKind::StopReceiver),
         ];
+        let closed = self.steps(|goal| matches!(goal, StepKind::CloseForWrites { .. })).next();
+        let closed_at = closed.filter(|step| step.met().is_some());
+        let closed_at = closed_at.and_then(|step| self.seen.ended.get(&step.id).copied());
         let is_over = |step: &StepRecord| match step.goal {
-            StepKind::StopReceiver => self.is_settled(step),
+            StepKind::StopReceiver => self.is_settled(step, closed_at),
             _ => step.met().is_some(),
         };
         let open = |phase: &&fn(&StepKind) -> bool| self.steps(**phase).any(|step| !is_over(step));
         if let Some(phase) = phases.iter().find(open) {
             moves.extend(self.steps(*phase).filter_map(|step| self.run(step)));
+            // One that lags behind is not needed for the last writes, but must not read on.
+            let waits_in_vain = |step: &&StepRecord| {
+                let began = self.seen.running.get(&step.id).zip(closed_at);
+                began.is_some_and(|(began, closed_at)| {
+                    *began < closed_at && self.view.now.since(closed_at) >= LAST_WRITES
+                })
+            };
+            let stops = self.steps(|goal| *goal == StepKind::StopReceiver);
+            let again = |step| step_order(self.cluster, self.seen, step, self.term);
+            moves.extend(stops.filter(waits_in_vain).filter_map(again));
             return moves;
         }
         // Whoever acknowledges to the candidate already must be on record as its acker.
@@ -423,17 +440,31 @@ impl Case<'_> {
                 && election.ackers.contains(&step.target)
         });
         let is_enough = others.count() >= election.acks as usize;
-        let may_follow =
-            |step: &&StepRecord| is_open || !is_enough || step.target != self.attempt.old_primary;
+        let may_follow = |step: &&StepRecord| {
+            let is_wanted = is_open || !is_enough || step.target != self.attempt.old_primary;
+            is_wanted && self.may_follow(step)
+        };
         let may_detach = |_: &&StepRecord| is_open || !is_closed;
         let mut wanted: Vec<&StepRecord> =
             detach().filter(may_detach).chain(followers().filter(may_follow)).collect();
         wanted.extend(fences);
+        wanted.extend(self.cuts());
         wanted.extend(opens().filter(|_| may_open));
         wanted.extend(vips().filter(|_| is_open || is_closed));
         wanted.extend(self.drops().filter(|_| is_published));
         let again = followers().filter(is_lost).filter_map(|step| self.run_again(step));
         again.chain(wanted.into_iter().filter_map(|step| self.run(step))).collect()
+    }
+
+    /// The clients of the old primary of a switchover are sent away.
+    fn cuts(&self) -> impl Iterator<Item = &StepRecord> {
+        let cuts = self.steps(|goal| *goal == StepKind::CutClients);
+        cuts.filter(|step| failures(step) < TRIES)
+    }
+
+    /// The old primary of a switchover has no clients any more when it is made a replica.
+    fn may_follow(&self, step: &StepRecord) -> bool {
+        step.target != self.attempt.old_primary || self.cuts().all(|cut| cut.met().is_some())
     }
 
     /// The old primary of a switchover lets go of the address.
@@ -462,7 +493,7 @@ impl Case<'_> {
     fn repoint(&self, election: &Election) -> Vec<Move> {
         let followers = || self.steps(|goal| matches!(goal, StepKind::Follow { .. }));
         let is_settled = followers().all(|step| step.met().is_some() || step.has_failed())
-            && self.drops().all(|step| step.met().is_some())
+            && self.drops().chain(self.cuts()).all(|step| step.met().is_some())
             && self.is_told(&[HookEvent::Opened, HookEvent::Published]);
         if is_settled && self.is_told(&[HookEvent::Finished]) {
             let behind = followers().filter(|step| step.met().is_none());
@@ -475,8 +506,9 @@ impl Case<'_> {
             return vec![self.close(Outcome::Promoted { left_behind })];
         }
         let fences = self.steps(|goal| matches!(goal, StepKind::Fence { .. }));
-        let mut moves: Vec<Move> =
-            followers().chain(fences).chain(self.drops()).filter_map(|s| self.run(s)).collect();
+        let ready = followers().filter(|step| self.may_follow(step));
+        let wanted = ready.chain(fences).chain(self.drops()).chain(self.cuts());
+        let mut moves: Vec<Move> = wanted.filter_map(|step| self.run(step)).collect();
         moves.extend(self.call(HookEvent::Opened).chain(self.call(HookEvent::Published)));
         moves.extend(self.call(HookEvent::Finished).filter(|_| is_settled));
         moves
@@ -552,10 +584,11 @@ impl Case<'_> {
         }
     }
 
-    /// Met, failed at least once, or not worth waiting for any longer.
-    fn is_settled(&self, step: &StepRecord) -> bool {
-        let began = self.seen.running.get(&step.id);
-        let waited = began.map(|began| self.view.now.since(*began));
+    /// Met, failed at least once, or not worth waiting for any longer: since it began, or since
+    /// `from` if that was later.
+    fn is_settled(&self, step: &StepRecord, from: Option<Mono>) -> bool {
+        let began = self.seen.running.get(&step.id).map(|began| from.unwrap_or(*began).max(*began));
+        let waited = began.map(|began| self.view.now.since(began));
         step.met().is_some() || step.has_failed() || waited.is_some_and(|w| w >= STRAGGLER)
     }
 
@@ -696,6 +729,7 @@ fn step_order(
         others: others.collect(),
         primary: cluster.primary().cloned(),
         revoked: revoked.map(|regime| regime.primary.clone()).collect(),
+        last_writes: last_writes(cluster, step),
         deadline: match step.goal.hook() {
             Some(call) => call.deadline_ms.into(),
             None => cluster.definition.policy.step_deadline_ms.into(),
@@ -704,4 +738,14 @@ fn step_order(
         is_chore,
     };
     Some(Move::Run { order: Box::new(order) })
+}
+
+/// A receiver that is stopped while the primary of a switchover is being closed takes in the last
+/// writes first; the candidate executes them.
+fn last_writes(cluster: &ClusterState, step: &StepRecord) -> Option<LastWrites> {
+    let attempt = cluster.attempt.as_ref()?;
+    let is_due = attempt.opening.cause.switchover().is_some() && attempt.closed().is_none();
+    let executed = attempt.opening.wanted.as_ref() == Some(&step.target);
+    let last = || LastWrites { of: attempt.old_primary.clone(), executed };
+    (is_due && step.goal == StepKind::StopReceiver).then(last)
 }

@@ -203,6 +203,7 @@ pub fn promote(cluster: &ClusterState, view: &ClusterView, election: &Election) 
     // server are begun in the order of their numbers.
     let detach = || planned(candidate, StepKind::Detach);
     let mut out: Vec<Planned> = switched.is_none().then(detach).into_iter().collect();
+    out.extend(switched.map(|attempt| planned(&attempt.old_primary, StepKind::CutClients)));
     let ackers = election.ackers.iter().filter(|name| !is_ahead(attempt, name));
     out.extend(ackers.map(|acker| planned(acker, follow(cluster, view, candidate, true))));
     let old = switched.filter(|attempt| {

@@ -104,6 +104,16 @@ pub struct View {
     pub clusters: BTreeMap<ClusterName, ClusterView>,
 }
 
+/// The last transactions of a primary that is being closed for writes: a receiver that is stopped for
+/// its switchover takes them in first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastWrites {
+    /// The primary.
+    pub of: ServerName,
+    /// They must have been executed, too.
+    pub executed: bool,
+}
+
 /// A step to be run now, with all it needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepOrder {
@@ -121,6 +131,8 @@ pub struct StepOrder {
     pub primary: Option<ServerName>,
     /// Servers that are revoked: nobody may read from them any more.
     pub revoked: BTreeSet<ServerName>,
+    /// What is waited for before a receiver is stopped; `None`: nothing.
+    pub last_writes: Option<LastWrites>,
     /// Longest time without progress.
     pub deadline: Micros,
     /// When this leader saw the attempt open.

@@ -124,8 +124,8 @@ pub enum StepKind {
         /// The primary.
         source: ServerName,
     },
-    /// Nobody can write here, privileged or not, what was committed before is on the servers that
-    /// need it, and the applications' connections are cut.
+    /// Nobody can write here, privileged or not, and what was committed before is on the servers
+    /// that need it.
     CloseForWrites {
         /// It must have executed everything.
         candidate: ServerName,
@@ -134,6 +134,8 @@ pub enum StepKind {
         /// How many.
         acks: u32,
     },
+    /// The applications' connections are cut, on a server that is closed for writes.
+    CutClients,
     /// Applications can write here again, after an undone switchover.
     Reopen {
         /// Acknowledgements its commits wait for; zero: asynchronous.
@@ -264,6 +266,7 @@ impl StepKind {
         match self {
             StepKind::Level { .. } => "level",
             StepKind::CloseForWrites { .. } => "close_for_writes",
+            StepKind::CutClients => "cut_clients",
             StepKind::Reopen { .. } => "reopen",
             StepKind::StopReceiver => "stop_receiver",
             StepKind::Fence { .. } => "fence",
@@ -299,6 +302,7 @@ impl StepKind {
             | StepKind::StartServer => true,
             StepKind::Level { .. }
             | StepKind::CloseForWrites { .. }
+            | StepKind::CutClients
             | StepKind::Reopen { .. }
             | StepKind::StopReceiver
             | StepKind::CatchUp { .. }
@@ -554,7 +558,7 @@ impl Stage {
                 matches!(self, Stage::Promote { .. })
             }
             // By the old primary of a switchover, once the new one has them.
-            StepKind::DropVips { .. } => self.entry_nine().is_some(),
+            StepKind::DropVips { .. } | StepKind::CutClients => self.entry_nine().is_some(),
             // Before entry 9 only in a switchover, see [`Attempt::allows`].
             StepKind::Follow { .. } => !matches!(self, Stage::Recover { .. }),
             StepKind::ResumeReceiver | StepKind::Wake | StepKind::Reopen { .. } => !is_forward,

@@ -352,6 +352,7 @@ impl ClusterState {
             }
             StepKind::Level { .. }
             | StepKind::CloseForWrites { .. }
+            | StepKind::CutClients
             | StepKind::Reopen { .. }
             | StepKind::StopReceiver
             | StepKind::Fence { .. }
@@ -400,6 +401,7 @@ impl ClusterState {
             }
             StepKind::Level { .. }
             | StepKind::CloseForWrites { .. }
+            | StepKind::CutClients
             | StepKind::Reopen { .. }
             | StepKind::StopReceiver
             | StepKind::Fence { .. }
@@ -849,6 +851,7 @@ impl Member {
             }
             StepKind::Level { .. }
             | StepKind::CloseForWrites { .. }
+            | StepKind::CutClients
             | StepKind::Reopen { .. }
             | StepKind::StopReceiver
             | StepKind::Fence { .. }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    decide::{StepOrder, upkeep},
+    decide::{LastWrites, StepOrder, upkeep},
     model::{
         Applier, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, ServerFacts, ServerName,
         Setting, StepKind,
@@ -47,8 +47,9 @@ pub fn witnesses(order: &StepOrder) -> Vec<ServerName> {
             primary.chain([source]).cloned().collect()
         }
         StepKind::Arm { ackers, .. } => ackers.iter().cloned().collect(),
-        StepKind::Reopen { .. }
-        | StepKind::StopReceiver
+        StepKind::StopReceiver => order.last_writes.iter().map(|last| last.of.clone()).collect(),
+        StepKind::CutClients
+        | StepKind::Reopen { .. }
         | StepKind::Fence { .. }
         | StepKind::CatchUp { .. }
         | StepKind::Apply { .. }
@@ -69,24 +70,28 @@ pub fn witnesses(order: &StepOrder) -> Vec<ServerName> {
     }
 }
 
-/// The next act. `acts` counts what was done so far in this run; `seen` holds the witnesses that
-/// answered.
+/// Whether the witnesses must be looked at after the server itself: what it has and its source lacks
+/// in a later look is errant.
+pub fn are_witnesses_later(goal: &StepKind) -> bool {
+    matches!(goal, StepKind::Follow { .. })
+}
+
+/// The next act. `acts` counts what was done so far in this run, `waited` how long it has been since
+/// the last of these; `seen` holds the witnesses that answered.
 pub fn next(
     order: &StepOrder,
     facts: &ServerFacts,
     seen: &BTreeMap<ServerName, ServerFacts>,
-    acts: usize,
+    (acts, waited): (usize, Micros),
 ) -> Next {
     match &order.record.goal {
         StepKind::Level { source } => level(facts, seen.get(source)),
         StepKind::CloseForWrites { candidate, ackers, acks } => {
-            close_for_writes(order, facts, seen, (candidate, ackers, *acks))
+            close_for_writes(order, facts, seen, (candidate, ackers, *acks), waited)
         }
+        StepKind::CutClients => cut_clients(facts),
         StepKind::Reopen { acks } => reopen(facts, *acks),
-        StepKind::StopReceiver => match facts.is_receiver_off() {
-            true => Next::Met,
-            false => Next::Act(SqlAction::StopReceiver),
-        },
+        StepKind::StopReceiver => stop_receiver(order, facts, seen),
         StepKind::CatchUp { donor, target } => catch_up(order, facts, donor, target),
         StepKind::Apply { target } => apply(facts, target),
         StepKind::Detach => detach(facts),
@@ -118,8 +123,11 @@ pub fn next(
 /// milliseconds is as level as it gets.
 const LEVEL: u64 = 200;
 
-/// What is applied or received in the time that ending writes takes in any case.
-const NEAR: u64 = 100;
+/// What is applied or received in the time that ending writes takes in any case; and what is put up
+/// with where that does not come about for `PICKY`.
+const NEAR: u64 = 8;
+const NEAR_ENOUGH: u64 = 100;
+const PICKY: Micros = Micros(700_000);
 
 /// How long statements under way may hold up the end of writes: whoever wants to write waits behind
 /// them.
@@ -137,23 +145,24 @@ fn level(facts: &ServerFacts, theirs: Option<&ServerFacts>) -> Next {
     }
 }
 
-/// With `super_read_only` read back as on, what is executed in the same look is final. Clients are
-/// cut only once it is where it is needed: that ends the replicas' connections, too [ran].
+/// With `super_read_only` read back as on, what is executed in the same look is final.
 fn close_for_writes(
     order: &StepOrder,
     facts: &ServerFacts,
     seen: &BTreeMap<ServerName, ServerFacts>,
     (candidate, ackers, acks): (&ServerName, &BTreeSet<ServerName>, u32),
+    waited: Micros,
 ) -> Next {
     let here = &order.place.server.name;
     let lacks = |of: &GtidSet| facts.executed.minus(of).count();
     if !facts.super_read_only {
         // Whoever acknowledges next has to catch up before it can: that is done while writes go on.
-        let is_near = |it: &ServerFacts| lacks(&it.received()) <= NEAR;
+        let near = if waited < PICKY { NEAR } else { NEAR_ENOUGH };
+        let is_near = |it: &ServerFacts| lacks(&it.received()) <= near;
         let others = ackers.iter().filter(|name| *name != here && *name != candidate);
-        let near = others.clone().filter(|name| seen.get(*name).is_some_and(is_near)).count();
-        let is_level = seen.get(candidate).is_some_and(|it| lacks(&it.executed) <= NEAR);
-        return match is_level && near >= (acks as usize).min(others.count()) {
+        let ready = others.clone().filter(|name| seen.get(*name).is_some_and(is_near)).count();
+        let is_level = seen.get(candidate).is_some_and(|it| lacks(&it.executed) <= near);
+        return match is_level && ready >= (acks as usize).min(others.count()) {
             true => Next::Act(SqlAction::CloseForWrites { drain: DRAIN }),
             false => Next::Wait,
         };
@@ -163,12 +172,38 @@ fn close_for_writes(
         let has = |it: &ServerFacts| facts.executed.is_subset(&it.received());
         *name == here || seen.get(*name).is_some_and(has)
     };
-    if !is_level || ackers.iter().filter(holds).count() < acks as usize {
-        return Next::Wait;
-    }
-    match facts.offline {
+    match is_level && ackers.iter().filter(holds).count() >= acks as usize {
         true => Next::Met,
-        false => Next::Act(SqlAction::CutClients),
+        false => Next::Wait,
+    }
+}
+
+/// What the closed primary has is all there will be, whichever look was first.
+fn stop_receiver(
+    order: &StepOrder,
+    facts: &ServerFacts,
+    seen: &BTreeMap<ServerName, ServerFacts>,
+) -> Next {
+    if facts.is_receiver_off() {
+        return Next::Met;
+    }
+    let is_in = |last: &LastWrites| {
+        let mine = if last.executed { facts.executed.clone() } else { facts.received() };
+        let theirs = seen.get(&last.of).filter(|theirs| theirs.super_read_only);
+        theirs.is_some_and(|theirs| theirs.executed.is_subset(&mine))
+    };
+    match order.last_writes.as_ref().is_none_or(is_in) {
+        true => Next::Act(SqlAction::StopReceiver),
+        false => Next::Wait,
+    }
+}
+
+/// That ends the replicas' connections, too [ran]: they are of no use any more by then.
+fn cut_clients(facts: &ServerFacts) -> Next {
+    match (facts.super_read_only, facts.offline) {
+        (false, _) => Next::Impossible("it takes writes".into()),
+        (true, true) => Next::Met,
+        (true, false) => Next::Act(SqlAction::CutClients),
     }
 }
 

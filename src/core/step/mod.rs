@@ -12,7 +12,7 @@ mod tests;
 use std::{
     collections::BTreeMap,
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     task::Poll,
 };
 
@@ -44,6 +44,9 @@ const LOOK: Micros = Micros(1_000_000);
 /// Shortest and longest pause between two looks; in between, the eighth part of the time waited so
 /// far, so that an end is noticed soon for what it took.
 const POLL: (u64, u64) = (2_000, 50_000);
+
+/// Longest pause where clients are kept waiting.
+const URGENT: u64 = 4_000;
 
 /// Acts in one run after which something is wrong with our own rules.
 const ACTS: usize = 20;
@@ -146,8 +149,8 @@ async fn pursue<P: Ports>(
         let looked = ports.clock().now();
         // A look has its own time: what is not met at the deadline is said so.
         let look_by = deadline.max(ports.clock().now().plus(LOOK));
-        let facts = match session.look(look_by).await {
-            Ok(facts) => facts,
+        let (facts, seen) = match looks(ports, order, &mut session, (look_by, deadline)).await {
+            Ok(looks) => looks,
             Err(error) => return broken(acts, &error),
         };
         if let Some(why) = wrong_identity(order, &facts) {
@@ -162,8 +165,8 @@ async fn pursue<P: Ports>(
             ports.progressed(&order.place.cluster);
         }
         progress = Some(amount);
-        let seen = witnesses(ports, order, deadline).await;
-        match goal::next(order, &facts, &seen, acts) {
+        let waited = ports.clock().now().since(waits_since);
+        match goal::next(order, &facts, &seen, (acts, waited)) {
             Next::Met => {
                 let now = ports.clock().now();
                 let closing =
@@ -177,8 +180,8 @@ async fn pursue<P: Ports>(
             Next::Act(action) if acts < ACTS => {
                 let is_long = matches!(action, SqlAction::Clone { .. });
                 let limit = if is_long { ports.clock().now().plus(CLONE) } else { deadline };
-                if matches!(action, SqlAction::CloseForWrites { .. }) {
-                    closing = Some((ports.clock().now(), Vec::new()));
+                if matches!(action, SqlAction::CloseForWrites { .. } | SqlAction::CutClients) {
+                    closing.get_or_insert((ports.clock().now(), Vec::new()));
                 }
                 match session.act(&action, limit).await {
                     Ok(cut) => closing.iter_mut().for_each(|(_, all)| all.extend(cut.clone())),
@@ -199,11 +202,53 @@ async fn pursue<P: Ports>(
                     let why = format!("not met {} after the last movement", order.deadline);
                     return StepOutcome::Failed { why };
                 }
-                let waited = ports.clock().now().since(waits_since);
-                ports.clock().sleep(Micros((waited.0 / 8).clamp(POLL.0, POLL.1))).await;
+                // What it waits for is the end of writes, and clients wait with it.
+                let longest = if order.last_writes.is_some() { URGENT } else { POLL.1 };
+                ports.clock().sleep(Micros((waited.0 / 8).clamp(POLL.0, longest))).await;
             }
         }
     }
+}
+
+/// Looks at the server and at the witnesses, side by side where it does not matter who is seen first.
+async fn looks<P: Ports>(
+    ports: &P,
+    order: &StepOrder,
+    session: &mut <P::Mysql as Mysql>::Session,
+    (look_by, deadline): (Mono, Mono),
+) -> Result<(ServerFacts, BTreeMap<ServerName, ServerFacts>), PortError> {
+    if goal::are_witnesses_later(&order.record.goal) {
+        let facts = session.look(look_by).await?;
+        return Ok((facts, witnesses(ports, order, deadline).await));
+    }
+    let (facts, seen) = both(session.look(look_by), witnesses(ports, order, deadline)).await;
+    Ok((facts?, seen))
+}
+
+/// Awaits two futures side by side.
+async fn both<A: Future, B: Future>(one: A, other: B) -> (A::Output, B::Output) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let (mut first, mut second) = (None, None);
+    poll_fn(|context| {
+        if first.is_none()
+            && let Poll::Ready(output) = one.as_mut().poll(context)
+        {
+            first = Some(output);
+        }
+        if second.is_none()
+            && let Poll::Ready(output) = other.as_mut().poll(context)
+        {
+            second = Some(output);
+        }
+        match (first.take(), second.take()) {
+            (Some(one), Some(other)) => Poll::Ready((one, other)),
+            (one, other) => {
+                (first, second) = (one, other);
+                Poll::Pending
+            }
+        }
+    })
+    .await
 }
 
 /// Looks at all of them at once. One that does not answer counts as not connected; it must not hold
@@ -404,6 +449,7 @@ fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {
         }],
         StepKind::Level { .. }
         | StepKind::CloseForWrites { .. }
+        | StepKind::CutClients
         | StepKind::Reopen { .. }
         | StepKind::StopReceiver
         | StepKind::CatchUp { .. }

@@ -235,8 +235,10 @@ impl<'a> Group<'a> {
         let host = self.lab.host(name)?;
         let config = self.dir().join(format!("{name}.toml")).display().to_string();
         let log = self.log(name);
-        let args = ["manager".to_owned(), "--config".to_owned(), config];
-        let process = host.spawn(self.program(), &args, &[], &log)?;
+        // As its unit has it (deploy/samples/conclave.service).
+        let mut args = ["-n", "-10"].map(str::to_owned).to_vec();
+        args.extend([self.program(), "manager".to_owned(), "--config".to_owned(), config]);
+        let process = host.spawn("nice", &args, &[], &log)?;
         self.managers.insert(name.to_owned(), process);
         Ok(())
     }

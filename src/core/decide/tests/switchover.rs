@@ -2,7 +2,7 @@
 
 use super::{parts, seen, short};
 use crate::{
-    decide::{Move, View, Wish, gate::refusals, progress, tick},
+    decide::{LastWrites, Move, StepOrder, View, Wish, gate::refusals, progress, tick},
     fixture::*,
     model::{
         Answer, Applier, Busy, Cause, Closing, ClusterDefinition, Epoch, GtidSet, Micros, Mono,
@@ -229,9 +229,12 @@ fn steps_follow_one_another_and_writes_end_last() {
     group.meet("level", &run(1, 9));
     assert_eq!(moves(&group), ["run follow db3"], "the primary can spare it");
     group.meet("follow", &run(1, 9));
-    assert_eq!(moves(&group), ["run close_for_writes db1"]);
+    // The stop is begun beside the end of writes, and takes in the last of them by itself.
+    assert_eq!(moves(&group), ["run close_for_writes db1", "run stop_receiver db2"]);
+    assert_eq!(stop(&group).last_writes, Some(LastWrites { of: name(1), executed: true }));
     close(&mut group, &run(1, 12));
     assert_eq!(moves(&group), ["run stop_receiver db2"]);
+    assert_eq!(stop(&group).last_writes, None, "they are where they are needed");
     group.meet("stop_receiver", &run(1, 12));
     assert_eq!(moves(&group), ["propose elect"]);
     let view = at_work(&group);
@@ -243,9 +246,41 @@ fn steps_follow_one_another_and_writes_end_last() {
     assert!(matches!(group.apply((**command).clone()), Reply::Opened { .. }));
     // The address leads on before the new one is open; the old primary comes along after that.
     assert_eq!(group.cluster().last_failover, None, "it holds up no failover");
-    assert_eq!(moves(&group), ["run open_for_writes db2", "run take_vip db2"], "db3 is there");
+    let found = moves(&group);
+    assert_eq!(found, ["run cut_clients db1", "run open_for_writes db2", "run take_vip db2"]);
     group.meet("open_for_writes", &run(1, 12));
+    assert_eq!(moves(&group), ["run detach db2", "run cut_clients db1", "run take_vip db2"]);
+    group.meet("cut_clients", &run(1, 12));
     assert_eq!(moves(&group), ["run detach db2", "run follow db1", "run take_vip db2"]);
+}
+
+/// The order to stop the candidate's receiver.
+fn stop(group: &Group) -> StepOrder {
+    let moves = next(&at_work(group)).into_iter();
+    let mut orders = moves.filter_map(|each| match each {
+        Move::Run { order } => Some(*order),
+        Move::Ask { .. } | Move::Survey { .. } | Move::Propose { .. } | Move::Say { .. } => None,
+    });
+    orders.find(|order| order.record.goal == StepKind::StopReceiver).expect("it is to be run")
+}
+
+#[test]
+fn receiver_that_waits_in_vain_for_the_last_writes_is_stopped_without_them() {
+    let mut group = opened();
+    group.meet("level", &run(1, 9));
+    group.meet("follow", &run(1, 9));
+    close(&mut group, &run(1, 12));
+    let (stop, closed) = (group.steps("stop_receiver")[0], group.steps("close_for_writes")[0]);
+    group.begin(stop);
+    let mut view = at_work(&group);
+    let ago = |ms: u64| NOW.minus(Micros(ms * 1000));
+    seen(&mut view).running.insert(stop, ago(3_000));
+    seen(&mut view).ended.insert(closed, ago(50));
+    assert_eq!(short(&next(&view)), Vec::<String>::new(), "it may be about to be met");
+    seen(&mut view).ended.insert(closed, ago(250));
+    assert_eq!(short(&next(&view)), ["run stop_receiver db2"]);
+    seen(&mut view).running.insert(stop, ago(20));
+    assert_eq!(short(&next(&view)), Vec::<String>::new(), "once");
 }
 
 #[test]
