@@ -41,7 +41,7 @@ const UNAGREED: Duration = Duration::from_millis(100);
 /// How long a primary may take to say who is busy on it.
 const SURVEY: Micros = Micros(1_000_000);
 
-/// How long a shell that is to stand by may take to open.
+/// How long what is to stand by may take to open.
 const STAND_BY: Micros = Micros(2_000_000);
 
 /// How long a confirmation of leadership may take.
@@ -289,21 +289,29 @@ impl Loop {
         }
     }
 
-    /// Whoever is frozen may take the address a moment later, and clients wait for that.
+    /// Opens what later steps need while nobody waits for it: whoever is frozen may take the address a
+    /// moment later; and a switchover that begins goes to each server in turn.
     fn stand_by(&mut self, order: &StepOrder) {
         let cluster = self.group.clusters.get(&order.place.cluster);
         let has_writer = cluster.is_some_and(|cluster| cluster.definition.writer.is_some());
-        if order.record.goal != StepKind::StopReceiver || !has_writer {
-            return;
+        let is_host = order.record.goal == StepKind::StopReceiver && has_writer;
+        let is_server = matches!(order.record.goal, StepKind::Level { .. });
+        let others = order.others.values().filter(|_| is_server);
+        let places = others.chain([&order.place]).filter(|_| is_server || is_host);
+        for place in places.cloned().collect::<Vec<_>>() {
+            let world = self.world.clone();
+            self.tasks.spawn(async move {
+                let deadline = SystemClock.now().plus(STAND_BY);
+                let stands = match is_host {
+                    true => world.remote().stand_by(&place, deadline).await,
+                    false => world.mysql().stand_by(&place, deadline).await,
+                };
+                if let Err(error) = stands {
+                    tracing::debug!(server = %place.server.name, %error, "nothing stands by");
+                }
+                Done::StoodBy
+            });
         }
-        let (world, place) = (self.world.clone(), order.place.clone());
-        self.tasks.spawn(async move {
-            let deadline = SystemClock.now().plus(STAND_BY);
-            if let Err(error) = world.remote().stand_by(&place, deadline).await {
-                tracing::debug!(server = %place.server.name, %error, "no shell stands by");
-            }
-            Done::StoodBy
-        });
     }
 
     /// Ends steps that are no longer in the record: their attempt is over, or their chore was

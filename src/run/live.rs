@@ -16,9 +16,9 @@ use conclave_core::{
         vouch::Vouches,
     },
     model::{
-        Answer, Attempt, Ballot, ClusterDefinition, ClusterName, CountedBallot, Evidence, Hearing,
-        ManagerId, Micros, Mono, Nonce, Observation, Outcome, ServerName, StepId, StepOutcome,
-        Survey, Tally, Term,
+        Answer, Attempt, Ballot, ClusterDefinition, ClusterName, CountedBallot, Evidence, GtidSet,
+        Hearing, ManagerId, Micros, Mono, Nonce, Observation, Outcome, ServerName, StepId,
+        StepOutcome, Survey, Tally, Term,
     },
     state::{ClusterState, GroupState},
 };
@@ -78,6 +78,8 @@ struct Seen {
     wisher: Option<mpsc::UnboundedSender<String>>,
     /// Steps that have acted and only wait for their end to be agreed.
     acted: BTreeSet<StepId>,
+    /// What a primary had executed when that step had closed it for writes.
+    closed: Option<(StepId, GtidSet)>,
     /// Epoch, progress and openness of the agreed record when last seen.
     record: Option<(u64, usize, bool)>,
 }
@@ -97,6 +99,7 @@ impl Seen {
             alarmed_at: None,
             wisher: None,
             acted: BTreeSet::new(),
+            closed: None,
             record: None,
         }
     }
@@ -453,6 +456,18 @@ impl Live {
     /// Something moved within a step.
     pub fn progressed(&self, cluster: &ClusterName, now: Mono) {
         self.with(cluster, |seen| seen.view.progress_at = now);
+    }
+
+    /// A step has closed its server for writes, with this executed.
+    pub fn closed(&self, cluster: &ClusterName, step: StepId, executed: &GtidSet) {
+        self.with(cluster, |seen| seen.closed = Some((step, executed.clone())));
+    }
+
+    /// What that step told.
+    pub fn closed_with(&self, cluster: &ClusterName, step: StepId) -> Option<GtidSet> {
+        let inner = self.inner.lock().expect("no panic while held");
+        let (by, executed) = inner.clusters.get(cluster)?.closed.as_ref()?;
+        (*by == step).then(|| executed.clone())
     }
 
     /// Our own loop stalled since then.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use conclave_core::{
-    model::{ClusterName, Mono},
+    model::{ClusterName, GtidSet, Mono, StepId},
     ports::{Clock, Consensus, Ports, ProposeError},
     state::{Command, Reply},
 };
@@ -100,6 +100,14 @@ impl Ports for World {
 
     fn progressed(&self, cluster: &ClusterName) {
         self.live.progressed(cluster, SystemClock.now());
+    }
+
+    fn closed(&self, cluster: &ClusterName, step: StepId, executed: &GtidSet) {
+        self.live.closed(cluster, step, executed);
+    }
+
+    fn closed_with(&self, cluster: &ClusterName, step: StepId) -> Option<GtidSet> {
+        self.live.closed_with(cluster, step)
     }
 
     fn has_stalled_since(&self, since: Mono) -> bool {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use conclave_lab::{Group, Lab, LabSpec, Signal, Writer, WriterSpec};
+use conclave_lab::{Group, Host, Lab, LabSpec, Signal, Writer, WriterSpec};
 use serde_json::Value;
 
 use super::stand::{self, SOON};
@@ -17,8 +17,9 @@ const CHECKSUM: &str = "SELECT COUNT(*), COALESCE(SUM(CRC32(CONCAT(id, v, at))),
 
 fn switch(group: &Group<'_>, more: &[&str]) -> std::process::Output {
     // A loaded machine is not a failure.
-    let args = ["switchover", "app1", "--yes", "--deadline", "30s"];
-    let args: Vec<&str> = args.iter().chain(more).copied().collect();
+    let patient = if more.contains(&"--deadline") { vec![] } else { vec!["--deadline", "30s"] };
+    let args = ["switchover", "app1", "--yes"];
+    let args: Vec<&str> = args.iter().chain(&patient).chain(more).copied().collect();
     stand::say(group, "client", &args)
 }
 
@@ -240,6 +241,16 @@ fn struck(
     goal: &str,
     strike: impl FnOnce(&str, u32),
 ) -> std::process::Output {
+    struck_with(group, &[], goal, strike)
+}
+
+/// The same, asked for with these arguments, too.
+fn struck_with(
+    group: &mut Group<'_>,
+    more: &[&str],
+    goal: &str,
+    strike: impl FnOnce(&str, u32),
+) -> std::process::Output {
     let leader = group.leader().unwrap().expect("a leader");
     let pid = group.manager(&leader).unwrap().pid();
     let log = group.log(&leader);
@@ -247,7 +258,7 @@ fn struck(
     let shows = format!("goal=\"{goal}\"");
     let group = &*group;
     std::thread::scope(|scope| {
-        let asked = scope.spawn(|| switch(group, &[]));
+        let asked = scope.spawn(|| switch(group, more));
         stand::wait_quickly(goal, || fs::read_to_string(&log).unwrap()[before..].contains(&shows));
         strike(&leader, pid);
         asked.join().unwrap()
@@ -270,6 +281,7 @@ fn leader_killed_in_any_step_of_a_switchover_leaves_one_primary_that_takes_write
         "close_for_writes",
         "stop_receiver",
         "open_for_writes",
+        "cut_clients",
         "detach",
         "take_vip",
     ];
@@ -348,6 +360,69 @@ fn candidate_that_dies_or_is_cut_off_before_the_decision_leaves_the_old_primary_
         assert_eq!(stand::writable(&lab), ["db1"]);
         stand::nothing_lost(&lab, writer, "db1");
     }
+}
+
+/// Puts every server back, and whoever has something extra on an operator's word.
+fn settle(lab: &Lab, group: &Group<'_>) -> Value {
+    for server in lab.servers() {
+        match server.mysqld_pid().unwrap() {
+            Some(_) => server.cont_mysqld().unwrap(),
+            None => server.start_mysqld().unwrap(),
+        }
+    }
+    let is_quarantined = |cluster: &Value, name: &str| stand::role(cluster, name) == "quarantined";
+    let names = lab.servers().iter().map(Host::name).collect::<Vec<_>>();
+    let settled = group.wait_cluster("waiting for the servers to be back", SOON * 2, |cluster| {
+        let is_back = |name: &String| {
+            let role = stand::role(cluster, name);
+            ["primary", "replica", "quarantined"].contains(&&*role)
+        };
+        cluster["attempt"].is_null() && names.iter().all(is_back)
+    });
+    let settled = settled.unwrap();
+    for name in names.iter().filter(|name| is_quarantined(&settled, name)) {
+        stand::examined(group, name);
+        group.expect("client", &["rejoin", "app1", name, "--discard-all", "--yes"]).unwrap();
+    }
+    group.wait_healthy(SOON * 2).unwrap()
+}
+
+#[test]
+fn server_that_dies_or_hangs_in_any_step_of_a_switchover_leaves_one_primary_that_takes_writes() {
+    let lab = stand::lab_with_error_log();
+    let mut group = stand::group(&lab, &[]);
+    let mut writer = stand::writer(&lab);
+    // Step, whether it befalls the candidate or the old primary, whether it dies or hangs.
+    let (candidate, old, dies, hangs) = (true, false, true, false);
+    let rounds = [
+        ("level", candidate, hangs),
+        ("close_for_writes", candidate, dies),
+        ("close_for_writes", old, hangs),
+        ("stop_receiver", old, dies),
+        ("stop_receiver", candidate, hangs),
+        ("open_for_writes", candidate, dies),
+        ("open_for_writes", candidate, hangs),
+        ("cut_clients", old, dies),
+        ("take_vip", old, hangs),
+        ("detach", candidate, hangs),
+    ];
+    for (goal, is_candidate, is_death) in rounds {
+        let what = format!("{goal}, candidate {is_candidate}, dies {is_death}");
+        let from = settle(&lab, &group)["primary"].as_str().unwrap().to_owned();
+        let to = if from == "db2" { "db3" } else { "db2" };
+        let victim = lab.host(if is_candidate { to } else { &from }).unwrap();
+        struck_with(&mut group, &["--to", to, "--deadline", "8s"], goal, |_, _| {
+            let signal = if is_death { Signal::SIGKILL } else { Signal::SIGSTOP };
+            victim.signal_mysqld(signal).unwrap();
+        });
+        let primary = settle(&lab, &group)["primary"].as_str().unwrap().to_owned();
+        assert_eq!(stand::writable(&lab), [&*primary], "{what}");
+        stand::writes_again(&mut writer, stand::now());
+        eprintln!("{what}: {from} -> {primary}");
+    }
+    let primary = settle(&lab, &group)["primary"].as_str().unwrap().to_owned();
+    stand::nothing_lost(&lab, writer, &primary);
+    equal(&lab, &primary);
 }
 
 #[test]

@@ -86,8 +86,8 @@ struct Shared {
     tls: Tls,
     /// One per server that was ever named; bounded by the definitions.
     targets: Mutex<BTreeMap<Key, Arc<Target>>>,
-    /// At most one idle connection per server, between two looks.
-    idle: Mutex<BTreeMap<Key, Idle>>,
+    /// At most [`IDLE_MOST`] idle connections per server, between two looks or steps.
+    idle: Mutex<BTreeMap<Key, Vec<Idle>>>,
 }
 
 struct Idle {
@@ -96,6 +96,8 @@ struct Idle {
     since: Mono,
 }
 
+/// A step acts over one connection and looks over another, and the next one is about to begin.
+const IDLE_MOST: usize = 3;
 /// An idle connection older than this is not used again: firewalls forget.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
 /// A look or a lock over a standing connection falls back to a new one after this.
@@ -122,6 +124,26 @@ impl MysqlPort {
         };
         let shared = Shared { secrets, tls, targets: Mutex::default(), idle: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Opens connections that steps are about to need, and could not wait for.
+    ///
+    /// # Errors
+    /// As for a look; nothing was done.
+    pub async fn stand_by(&self, place: &Place, deadline: Mono) -> Result<(), PortError> {
+        let target = self.shared.target(place)?;
+        while self.shared.count_idle(place) < IDLE_MOST {
+            let opened = async {
+                let mut wire = Wire::open(&target, deadline).await?;
+                let mut eye = Eye::default();
+                eye.look(&mut wire, deadline).await?;
+                Ok((wire, eye))
+            };
+            let wanted = || format!("connect to {}", target.label);
+            let (wire, eye) = opened.await.map_err(|fault: Fault| fault.not_done(&wanted()))?;
+            self.shared.put_idle(place, wire, eye);
+        }
+        Ok(())
     }
 
     /// Pings for the probe loop of one server. The server's table of pings is keyed by `manager`.
@@ -164,16 +186,28 @@ impl Shared {
     }
 
     fn take_idle(&self, place: &Place) -> Option<Idle> {
-        let found =
-            self.idle.lock().expect("no panic under this lock").remove(&Self::key(place))?;
-        let age = SystemClock.now().since(found.since);
-        (Duration::from(age) < IDLE_LIMIT).then_some(found)
+        let mut all = self.idle.lock().expect("no panic under this lock");
+        let idle = all.get_mut(&Self::key(place))?;
+        let now = SystemClock.now();
+        idle.retain(|found| Duration::from(now.since(found.since)) < IDLE_LIMIT);
+        idle.pop()
+    }
+
+    fn count_idle(&self, place: &Place) -> usize {
+        let all = self.idle.lock().expect("no panic under this lock");
+        all.get(&Self::key(place)).map_or(0, Vec::len)
     }
 
     fn put_idle(&self, place: &Place, wire: Wire, eye: Eye) {
         if !wire.is_broken() {
             let idle = Idle { wire, eye, since: SystemClock.now() };
-            self.idle.lock().expect("no panic under this lock").insert(Self::key(place), idle);
+            let mut all = self.idle.lock().expect("no panic under this lock");
+            let others = all.entry(Self::key(place)).or_default();
+            others.push(idle);
+            // The oldest goes.
+            if others.len() > IDLE_MOST {
+                others.remove(0);
+            }
         }
     }
 }

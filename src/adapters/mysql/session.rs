@@ -8,7 +8,7 @@
 //! rest on that comparison (a newer holder that is killed half-way through showing itself tries
 //! again): who has been superseded cannot commit its step.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use conclave_core::{
     model::{GtidSet, Mono, ServerFacts, Token, Trail},
@@ -36,6 +36,11 @@ const NO_SUCH_THREAD: u16 = 1094;
 /// session whose manager has vanished is ended by the server after a minute.
 const SETTINGS: &str = "SET SESSION sql_mode = '', lock_wait_timeout = 2, \
     innodb_lock_wait_timeout = 2, wait_timeout = 60";
+
+/// Lets all locks of a connection go.
+const RELEASE: &str = "SELECT RELEASE_ALL_LOCKS()";
+/// A connection that does not let go in this time is closed instead.
+const RELEASE_LIMIT: Duration = Duration::from_millis(500);
 
 /// A connection that holds the lock of its cluster on one server. Dropping it lets the lock go.
 pub struct MysqlSession {
@@ -82,6 +87,23 @@ impl MysqlSession {
             oust(&mut wire, place, token, deadline).await?;
         }
         Ok(Self { shared, place: place.clone(), wire, dialect, link: None, eye })
+    }
+}
+
+/// One that is well goes on as an idle connection: the next step comes soon, and a new one takes time.
+impl Drop for MysqlSession {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if self.wire.is_broken() {
+            return;
+        }
+        let (shared, place, eye) = (self.shared.clone(), self.place.clone(), self.eye);
+        let mut wire = self.wire.take();
+        runtime.spawn(async move {
+            if wire.run(RELEASE, SystemClock.after(RELEASE_LIMIT)).await.is_ok() {
+                shared.put_idle(&place, wire, eye);
+            }
+        });
     }
 }
 

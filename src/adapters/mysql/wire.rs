@@ -134,6 +134,12 @@ impl Wire {
         &self.target
     }
 
+    /// The connection, which is left behind as broken.
+    pub(super) fn take(&mut self) -> Self {
+        let (target, id, version) = (self.target.clone(), self.id, self.version);
+        Self { target, conn: self.conn.take(), id, version }
+    }
+
     pub(super) fn is_broken(&self) -> bool {
         self.conn.is_none()
     }

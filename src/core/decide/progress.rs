@@ -746,6 +746,7 @@ fn last_writes(cluster: &ClusterState, step: &StepRecord) -> Option<LastWrites> 
     let attempt = cluster.attempt.as_ref()?;
     let is_due = attempt.opening.cause.switchover().is_some() && attempt.closed().is_none();
     let executed = attempt.opening.wanted.as_ref() == Some(&step.target);
-    let last = || LastWrites { of: attempt.old_primary.clone(), executed };
-    (is_due && step.goal == StepKind::StopReceiver).then(last)
+    let mut steps = attempt.steps.iter();
+    let closing = steps.find(|step| matches!(step.goal, StepKind::CloseForWrites { .. }))?.id;
+    (is_due && step.goal == StepKind::StopReceiver).then_some(LastWrites { closing, executed })
 }

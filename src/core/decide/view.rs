@@ -105,11 +105,12 @@ pub struct View {
 }
 
 /// The last transactions of a primary that is being closed for writes: a receiver that is stopped for
-/// its switchover takes them in first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// its switchover takes them in first. Which these are, only the step that closes it can tell: others
+/// see `super_read_only` on while commits are still under way [ran].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastWrites {
-    /// The primary.
-    pub of: ServerName,
+    /// The step that closes the primary.
+    pub closing: StepId,
     /// They must have been executed, too.
     pub executed: bool,
 }

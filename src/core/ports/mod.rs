@@ -396,6 +396,13 @@ pub trait Ports: Send + Sync {
     /// stuck.
     fn progressed(&self, cluster: &ClusterName);
 
+    /// A step of this manager has read back, over the session that made it so, that its server is
+    /// closed for writes: what that has executed is final. Others wait for that.
+    fn closed(&self, cluster: &ClusterName, step: StepId, executed: &GtidSet);
+
+    /// What such a step has told.
+    fn closed_with(&self, cluster: &ClusterName, step: StepId) -> Option<GtidSet>;
+
     /// This manager's own loop stalled since then, longer than the policy's `stall_ms`: what was
     /// seen before is void.
     fn has_stalled_since(&self, since: Mono) -> bool;

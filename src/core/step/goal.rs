@@ -47,9 +47,9 @@ pub fn witnesses(order: &StepOrder) -> Vec<ServerName> {
             primary.chain([source]).cloned().collect()
         }
         StepKind::Arm { ackers, .. } => ackers.iter().cloned().collect(),
-        StepKind::StopReceiver => order.last_writes.iter().map(|last| last.of.clone()).collect(),
         StepKind::CutClients
         | StepKind::Reopen { .. }
+        | StepKind::StopReceiver
         | StepKind::Fence { .. }
         | StepKind::CatchUp { .. }
         | StepKind::Apply { .. }
@@ -76,22 +76,33 @@ pub fn are_witnesses_later(goal: &StepKind) -> bool {
     matches!(goal, StepKind::Follow { .. })
 }
 
-/// The next act. `acts` counts what was done so far in this run, `waited` how long it has been since
-/// the last of these; `seen` holds the witnesses that answered.
+/// How far a run of a step has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// What was done so far.
+    pub acts: usize,
+    /// Since the last of these, or since it began.
+    pub waited: Micros,
+    /// What the closed primary has executed, if [`StepOrder::last_writes`] are waited for and known.
+    pub closed_with: Option<GtidSet>,
+}
+
+/// The next act. `seen` holds the witnesses that answered.
 pub fn next(
     order: &StepOrder,
     facts: &ServerFacts,
     seen: &BTreeMap<ServerName, ServerFacts>,
-    (acts, waited): (usize, Micros),
+    run: &Run,
 ) -> Next {
+    let acts = run.acts;
     match &order.record.goal {
         StepKind::Level { source } => level(facts, seen.get(source)),
         StepKind::CloseForWrites { candidate, ackers, acks } => {
-            close_for_writes(order, facts, seen, (candidate, ackers, *acks), waited)
+            close_for_writes(order, facts, seen, (candidate, ackers, *acks), run.waited)
         }
         StepKind::CutClients => cut_clients(facts),
         StepKind::Reopen { acks } => reopen(facts, *acks),
-        StepKind::StopReceiver => stop_receiver(order, facts, seen),
+        StepKind::StopReceiver => stop_receiver(order, facts, run.closed_with.as_ref()),
         StepKind::CatchUp { donor, target } => catch_up(order, facts, donor, target),
         StepKind::Apply { target } => apply(facts, target),
         StepKind::Detach => detach(facts),
@@ -178,19 +189,14 @@ fn close_for_writes(
     }
 }
 
-/// What the closed primary has is all there will be, whichever look was first.
-fn stop_receiver(
-    order: &StepOrder,
-    facts: &ServerFacts,
-    seen: &BTreeMap<ServerName, ServerFacts>,
-) -> Next {
+/// What the closed primary has is all there will be.
+fn stop_receiver(order: &StepOrder, facts: &ServerFacts, closed_with: Option<&GtidSet>) -> Next {
     if facts.is_receiver_off() {
         return Next::Met;
     }
     let is_in = |last: &LastWrites| {
         let mine = if last.executed { facts.executed.clone() } else { facts.received() };
-        let theirs = seen.get(&last.of).filter(|theirs| theirs.super_read_only);
-        theirs.is_some_and(|theirs| theirs.executed.is_subset(&mine))
+        closed_with.is_some_and(|all| all.is_subset(&mine))
     };
     match order.last_writes.as_ref().is_none_or(is_in) {
         true => Next::Act(SqlAction::StopReceiver),

@@ -166,7 +166,13 @@ async fn pursue<P: Ports>(
         }
         progress = Some(amount);
         let waited = ports.clock().now().since(waits_since);
-        match goal::next(order, &facts, &seen, (acts, waited)) {
+        let cluster = &order.place.cluster;
+        if matches!(order.record.goal, StepKind::CloseForWrites { .. }) && facts.super_read_only {
+            ports.closed(cluster, order.record.id, &facts.executed);
+        }
+        let last = order.last_writes;
+        let closed_with = last.and_then(|last| ports.closed_with(cluster, last.closing));
+        match goal::next(order, &facts, &seen, &goal::Run { acts, waited, closed_with }) {
             Next::Met => {
                 let now = ports.clock().now();
                 let closing =

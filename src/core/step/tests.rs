@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::goal::{Next, next, witnesses};
+use super::goal::{Next, Run, next, witnesses};
 use crate::{
     decide::{LastWrites, StepOrder, view::place},
     fixture::*,
@@ -34,15 +34,15 @@ fn order(target: u64, goal: StepKind) -> StepOrder {
 }
 
 /// After so many acts, the last of them a moment ago.
-fn after(acts: usize) -> (usize, Micros) {
-    (acts, Micros(0))
+fn after(acts: usize) -> Run {
+    Run { acts, ..Run::default() }
 }
 
 /// db1 and db3, which have executed what everybody has, answer as witnesses.
 fn act(target: u64, goal: StepKind, facts: &ServerFacts) -> Next {
     let witness = |server| (name(server), primary_facts(server, run(1, 9)));
     let seen = BTreeMap::from([witness(1), witness(3)]);
-    next(&order(target, goal), facts, &seen, after(0))
+    next(&order(target, goal), facts, &seen, &after(0))
 }
 
 fn impossible(why: &str) -> Next {
@@ -202,13 +202,13 @@ fn follow_brings_a_replica_over_step_by_step() {
     // Flagged while it ran: by somebody else, or its receiver was started by hand meanwhile.
     assert_eq!(act(2, follow(true), &idle), stop);
     let seen = BTreeMap::from([(name(3), primary_facts(3, run(1, 9)))]);
-    let started = next(&order(2, follow(true)), &idle, &seen, after(1));
+    let started = next(&order(2, follow(true)), &idle, &seen, &after(1));
     assert_eq!(started, Next::Settle, "it has just been started");
     // The other way round it goes on acknowledging.
     let mut active = replica_of(3, |_| {});
     active.semi_sync = Some(SemiSync { replica_active: true, ..SemiSync::default() });
     assert_eq!(act(2, follow(false), &active), stop);
-    assert_eq!(next(&order(2, follow(false)), &active, &seen, after(2)), stop);
+    assert_eq!(next(&order(2, follow(false)), &active, &seen, &after(2)), stop);
     assert_eq!(act(2, follow(false), &alone()), change_to_db3(Some(LinkOptions::default())));
 }
 
@@ -240,7 +240,7 @@ fn follow_is_refused_to_a_server_with_transactions_that_its_source_lacks() {
     assert_eq!(act(2, follow(true), &errant), Next::Act(SqlAction::StartReplica));
     // A source that does not answer says nothing.
     let order = order(2, follow(true));
-    assert_eq!(next(&order, &replica_of(3, off), &BTreeMap::new(), after(0)), Next::Wait);
+    assert_eq!(next(&order, &replica_of(3, off), &BTreeMap::new(), &after(0)), Next::Wait);
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn open(facts: &ServerFacts, db3: Option<ServerFacts>) -> Next {
     let goal = StepKind::OpenForWrites { acks: 1, ackers: names(&[3]), recruits: names(&[2, 3]) };
     let seen: BTreeMap<ServerName, ServerFacts> =
         db3.into_iter().map(|facts| (name(3), facts)).collect();
-    next(&order(2, goal), facts, &seen, after(0))
+    next(&order(2, goal), facts, &seen, &after(0))
 }
 
 fn acker(change: impl FnOnce(&mut ServerFacts)) -> Option<ServerFacts> {
@@ -367,7 +367,7 @@ fn openings_and_followers_have_witnesses() {
 fn wake_writes_once_and_its_commit_is_the_proof() {
     let mut facts = primary_facts(1, run(1, 9));
     let wake = |facts: &ServerFacts, acts| {
-        next(&order(1, StepKind::Wake), facts, &BTreeMap::new(), after(acts))
+        next(&order(1, StepKind::Wake), facts, &BTreeMap::new(), &after(acts))
     };
     let id = StepId { epoch: Epoch(1), seq: 4 };
     assert_eq!(wake(&facts, 0), Next::Act(SqlAction::WriteMarker { step: id }));
@@ -385,7 +385,7 @@ fn arm_sets_the_number_when_enough_are_connected_and_commits_a_marker_under_it()
     let acker = |server| (name(server), replica_facts(server, 1, run(1, 9)));
     let (one, two) = ([acker(2)].into(), [acker(2), acker(3)].into());
     let arm = |acks, facts: &ServerFacts, seen: &BTreeMap<_, _>, acts| {
-        next(&order(1, goal(acks)), facts, seen, after(acts))
+        next(&order(1, goal(acks)), facts, seen, &after(acts))
     };
     let set = |on, acks| Next::Act(SqlAction::SetSemiSyncSource { on, acks });
     assert_eq!(witnesses(&order(1, goal(2))), [name(2), name(3)]);
@@ -411,7 +411,7 @@ fn lock_out_locks_ends_the_connections_and_commits_a_marker_without_the_one_lock
     let goal = || StepKind::LockOut { server: name(3), account: "repl3".into() };
     let mut facts = primary_facts(1, run(1, 9));
     let lock =
-        |facts: &ServerFacts, acts| next(&order(1, goal()), facts, &BTreeMap::new(), after(acts));
+        |facts: &ServerFacts, acts| next(&order(1, goal()), facts, &BTreeMap::new(), &after(acts));
     let account = || "repl3".to_owned();
     assert_eq!(lock(&facts, 0), Next::Act(SqlAction::LockAccount { account: account() }));
     assert_eq!(lock(&facts, 1), impossible("account repl3 is still in use"));
@@ -506,31 +506,25 @@ fn rebuild_cuts_clients_then_copies_then_forgets_what_the_copy_follows() {
 
 #[test]
 fn receiver_is_stopped_once_the_last_writes_of_the_closed_primary_are_in() {
+    let closing = StepId { epoch: Epoch(1), seq: 3 };
     let mut facts = replica(|link| link.retrieved = run(1, 12));
     facts.executed = run(1, 9);
-    let next = |executed, is_closed, theirs: u64, facts: &ServerFacts| {
-        let last_writes = Some(LastWrites { of: name(1), executed });
+    let next = |executed, closed_with: Option<u64>, facts: &ServerFacts| {
+        let last_writes = Some(LastWrites { closing, executed });
         let order = StepOrder { last_writes, ..order(2, StepKind::StopReceiver) };
-        assert_eq!(witnesses(&order), [name(1)]);
-        let mut primary = primary_facts(1, run(1, theirs));
-        primary.super_read_only = is_closed;
-        next(&order, facts, &BTreeMap::from([(name(1), primary)]), after(0))
+        let closed_with = closed_with.map(|last| run(1, last));
+        next(&order, facts, &BTreeMap::new(), &Run { closed_with, ..Run::default() })
     };
     let stop = Next::Act(SqlAction::StopReceiver);
-    assert_eq!(next(false, false, 12, &facts), Next::Wait, "more may come");
-    assert_eq!(next(false, true, 13, &facts), Next::Wait);
-    assert_eq!(next(false, true, 12, &facts), stop);
-    assert_eq!(next(true, true, 12, &facts), Next::Wait, "the candidate executes them, too");
+    assert_eq!(next(false, None, &facts), Next::Wait, "more may come");
+    assert_eq!(next(false, Some(13), &facts), Next::Wait);
+    assert_eq!(next(false, Some(12), &facts), stop);
+    assert_eq!(next(true, Some(12), &facts), Next::Wait, "the candidate executes them, too");
     facts.executed = run(1, 12);
-    assert_eq!(next(true, true, 12, &facts), stop);
+    assert_eq!(next(true, Some(12), &facts), stop);
     assert_eq!(act(2, StepKind::StopReceiver, &facts), stop, "a failover waits for nothing");
-    let silent = StepOrder {
-        last_writes: Some(LastWrites { of: name(1), executed: false }),
-        ..order(2, StepKind::StopReceiver)
-    };
-    assert_eq!(super::goal::next(&silent, &facts, &BTreeMap::new(), after(0)), Next::Wait);
     link(&mut facts).receiver = Receiver::Off;
-    assert_eq!(super::goal::next(&silent, &facts, &BTreeMap::new(), after(0)), Next::Met);
+    assert_eq!(next(false, None, &facts), Next::Met);
 }
 
 #[test]
@@ -552,7 +546,7 @@ fn writes_end_once_the_candidate_is_near_and_less_near_if_that_takes_long() {
         let primary = primary_facts(1, run(1, 1000));
         let there = |server, upto| (name(server), replica_facts(server, 1, run(1, upto)));
         let seen = BTreeMap::from([there(2, 1000 - behind), there(3, 1000)]);
-        next(&order(1, goal.clone()), &primary, &seen, (0, waited))
+        next(&order(1, goal.clone()), &primary, &seen, &Run { waited, ..Run::default() })
     };
     let moment = Micros(1_000);
     assert!(matches!(next(8, moment), Next::Act(SqlAction::CloseForWrites { .. })));

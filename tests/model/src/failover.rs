@@ -423,7 +423,8 @@ impl State {
         // Nobody but its clients and its replicas reaches the old primary.
         let others = (1..SERVERS).filter(|other| self.servers[*other].is_alive);
         let seen: BTreeMap<_, _> = others.map(|other| (name(other), self.facts(other))).collect();
-        is_open.then(|| goal::next(order, &facts, &seen, (acts, Micros(0))))
+        is_open
+            .then(|| goal::next(order, &facts, &seen, &goal::Run { acts, ..goal::Run::default() }))
     }
 
     fn act(&mut self, ix: usize, action: &SqlAction) {

@@ -87,6 +87,19 @@ impl Ports for SimPorts {
         }
     }
 
+    fn closed(&self, _: &ClusterName, step: StepId, executed: &GtidSet) {
+        let mut world = self.ctx.world();
+        if let Some(manager) = world.managers.get_mut(&self.manager) {
+            manager.closed = Some((step, executed.clone()));
+        }
+    }
+
+    fn closed_with(&self, _: &ClusterName, step: StepId) -> Option<GtidSet> {
+        let world = self.ctx.world();
+        let (by, executed) = world.managers.get(&self.manager)?.closed.as_ref()?;
+        (*by == step).then(|| executed.clone())
+    }
+
     fn has_stalled_since(&self, since: Mono) -> bool {
         let now = self.now();
         let world = self.ctx.world();

@@ -18,6 +18,7 @@ use crate::{
     clock::{Micros, Slot},
     gtids::Gtids,
     network::Ix,
+    sql::RETRY,
 };
 
 /// A transaction in a binary or relay log.
@@ -164,6 +165,9 @@ pub struct Server {
     pub read_only: bool,
     /// `super_read_only`.
     pub super_read_only: bool,
+    /// A statement that switches that on waited for commits under way, last at this moment. [The
+    /// setting is seen on already.]
+    pub closing: Option<Micros>,
     /// `offline_mode`.
     pub offline: bool,
     /// `gtid_executed`: without the commits that wait.
@@ -218,6 +222,7 @@ impl Server {
             age: 0,
             read_only: true,
             super_read_only: true,
+            closing: None,
             offline: false,
             executed: Gtids::default(),
             binlog: Vec::new(),
@@ -520,7 +525,8 @@ impl Server {
             server_id: self.ix as u32 + 1,
             uptime_seconds: (now.saturating_sub(self.started) + self.age) / 1_000_000,
             read_only: self.read_only,
-            super_read_only: self.super_read_only,
+            super_read_only: self.super_read_only
+                || self.closing.is_some_and(|at| now.saturating_sub(at) <= RETRY),
             offline: self.offline,
             gtid_mode: true,
             log_bin: true,

@@ -22,6 +22,9 @@ const LINGER: Micros = 15_000_000;
 /// `lock_wait_timeout` of a manager's session.
 const LOCK_WAIT: Micros = 1_000_000;
 
+/// Between two attempts of a statement to get such a lock.
+pub const RETRY: Micros = 20_000;
+
 /// What a statement comes to when it is executed.
 pub enum Answer<T> {
     /// It is done, or it failed.
@@ -87,7 +90,7 @@ impl Ctx {
                         let why = "error 1205: lock wait timeout exceeded";
                         break Err(PortError::not_done(Trouble::Answered, why));
                     }
-                    Answer::Blocked => ctx.sim.sleep(20_000).await,
+                    Answer::Blocked => ctx.sim.sleep(RETRY).await,
                 }
             };
             if ctx.travel(there, from, until.saturating_add(LINGER)).await {
@@ -180,6 +183,7 @@ impl Ctx {
                 return Answer::Now(Err(gone()));
             }
             if world.is_blocked(handle.server, &action) {
+                world.servers[handle.server].closing = Some(world.sim.now());
                 return Answer::Blocked;
             }
             let (server, token) = (handle.server, handle.token);
@@ -279,6 +283,7 @@ impl World {
                 Ok(())
             }
             SqlAction::SetReadOnly | SqlAction::CloseForWrites { .. } => {
+                self.servers[at].closing = None;
                 self.servers[at].read_only = true;
                 self.servers[at].super_read_only = true;
                 Ok(())

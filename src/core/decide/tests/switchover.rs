@@ -231,7 +231,8 @@ fn steps_follow_one_another_and_writes_end_last() {
     group.meet("follow", &run(1, 9));
     // The stop is begun beside the end of writes, and takes in the last of them by itself.
     assert_eq!(moves(&group), ["run close_for_writes db1", "run stop_receiver db2"]);
-    assert_eq!(stop(&group).last_writes, Some(LastWrites { of: name(1), executed: true }));
+    let closing = group.steps("close_for_writes")[0];
+    assert_eq!(stop(&group).last_writes, Some(LastWrites { closing, executed: true }));
     close(&mut group, &run(1, 12));
     assert_eq!(moves(&group), ["run stop_receiver db2"]);
     assert_eq!(stop(&group).last_writes, None, "they are where they are needed");

@@ -4,6 +4,7 @@
 // Real servers take real time: here the clock is what is waited for.
 #![allow(clippy::disallowed_methods)]
 
+mod closing;
 mod coverage;
 mod half;
 mod heartbeat;

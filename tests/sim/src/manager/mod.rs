@@ -14,8 +14,8 @@ use conclave_core::{
         vouch::Vouches,
     },
     model::{
-        Attempt, Ballot, ClusterName, CountedBallot, ManagerId, Micros as Span, Mono, Nonce,
-        Outcome, Policy, ServerName, Tally, Term,
+        Attempt, Ballot, ClusterName, CountedBallot, GtidSet, ManagerId, Micros as Span, Mono,
+        Nonce, Outcome, Policy, ServerName, StepId, Tally, Term,
     },
     state::{ClusterState, GroupState},
 };
@@ -52,6 +52,8 @@ pub struct Manager {
     pinged: Option<ServerName>,
     trackers: BTreeMap<ServerName, Tracker>,
     pub(crate) vouches: Vouches,
+    /// What a primary had executed when that step had closed it for writes.
+    pub(crate) closed: Option<(StepId, GtidSet)>,
     attendance: Attendance,
     ballots: BTreeMap<ManagerId, (Ballot, Mono)>,
     asked: BTreeMap<Nonce, Mono>,
@@ -87,6 +89,7 @@ impl Manager {
             pinged: None,
             trackers: BTreeMap::new(),
             vouches: Vouches::default(),
+            closed: None,
             attendance: Attendance::default(),
             ballots: BTreeMap::new(),
             asked: BTreeMap::new(),
