@@ -171,7 +171,7 @@ pub fn feasible(
         let facts = seen.facts(name, view.now, FRESH);
         facts.is_some_and(|facts| upkeep::is_itself(cluster, name, facts))
     };
-    reached.retain(|name| !cluster.is_primary(name) && is_itself(name));
+    reached.retain(|name| !cluster.is_set_apart(name) && is_itself(name));
     let received: BTreeMap<ServerName, GtidSet> = reached
         .iter()
         .filter_map(|name| Some((name.clone(), seen.facts(name, view.now, FRESH)?.received())))
@@ -283,7 +283,8 @@ fn coverage_refusals(
     }
     let union = received.values().fold(GtidSet::empty(), |sum, set| sum.union(set));
     let intact: BTreeSet<ServerName> = reached.intersection(vouched).cloned().collect();
-    let uncovered = cluster.regimes.iter().find(|regime| {
+    let regimes = cluster.to_revoke();
+    let uncovered = regimes.iter().find(|regime| {
         !coverage::is_revoked(regime, reached) || !coverage::is_covered(regime, &intact, &union)
     });
     let refusal = uncovered.map(|regime| Refusal::NoCoverage {

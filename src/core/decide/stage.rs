@@ -18,8 +18,7 @@ fn planned(target: &ServerName, goal: StepKind) -> Planned {
 /// Freeze: stop every receiver, fence every server that is or may be primary. One that an earlier
 /// attempt has covered is revoked for good already.
 pub fn freeze(cluster: &ClusterState) -> Vec<Planned> {
-    let primaries: BTreeSet<_> = cluster.regimes.iter().map(|regime| &regime.primary).collect();
-    let replicas = cluster.definition.servers.iter().filter(|s| !primaries.contains(&s.name));
+    let replicas = cluster.definition.servers.iter().filter(|s| !cluster.is_set_apart(&s.name));
     let stops = replicas.map(|server| planned(&server.name, StepKind::StopReceiver));
     let open = cluster.regimes.iter().filter(|regime| regime.closed_with.is_none());
     let reachable = open
@@ -226,7 +225,7 @@ pub fn promote(cluster: &ClusterState, view: &ClusterView, election: &Election) 
     if let Some(vip) = cluster.definition.writer.clone().filter(|_| can_hold) {
         // Nobody has fenced the old primary of a switchover: it lets go of the address by itself,
         // once that leads elsewhere. Until then it turns clients away at once.
-        let old = switched.map(|attempt| &attempt.old_primary);
+        let old = switched.map(|attempt| &attempt.old_primary).or(cluster.stepped_down());
         let is_there = |name: &&ServerName| {
             cluster.definition.server(name).is_some_and(|server| server.ssh.is_some())
         };

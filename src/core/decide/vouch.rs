@@ -41,16 +41,28 @@ pub struct Vouches {
     /// Servers seen to acknowledge its commits without being on record for it.
     strangers: BTreeSet<ServerName>,
     /// When each acker booted that was seen to acknowledge and to lack nothing, and what it had.
-    boots: BTreeMap<ServerName, (i64, GtidSet)>,
+    boots: Boots,
+    /// The same of those that were put behind the candidate of a switchover, which was not primary
+    /// yet.
+    ahead: BTreeMap<ServerName, Boots>,
 }
 
+/// When a server booted, on the observer's clock, and what it had received.
+type Boots = BTreeMap<ServerName, (i64, GtidSet)>;
+
 impl Vouches {
+    /// Looks are about that primary from now on.
+    fn turn_to(&mut self, primary: &ServerName) {
+        if self.primary.as_ref() != Some(primary) {
+            let boots = self.ahead.remove(primary).unwrap_or_default();
+            *self = Self { primary: Some(primary.clone()), boots, ..Self::default() };
+        }
+    }
+
     /// Takes a look into account. `regime` is the one in force.
     pub fn record(&mut self, regime: &Regime, look: &Observation) {
         let primary = &regime.primary;
-        if self.primary.as_ref() != Some(primary) {
-            *self = Self { primary: Some(primary.clone()), ..Self::default() };
-        }
+        self.turn_to(primary);
         let Ok(facts) = &look.seen else { return };
         if look.server == *primary {
             return self.record_primary(regime, look.at, facts);
@@ -76,12 +88,21 @@ impl Vouches {
     /// Takes the end of a step of this leader's into account. An acker whose first link to a new
     /// primary was read back has acknowledged nothing for it before: as long as it does not restart,
     /// it holds all that it ever will, level or not. So a candidate that is lost while it is opened
-    /// can be superseded.
+    /// can be superseded. Nor has the old primary of a switchover acknowledged anything for its
+    /// successor when its clients are cut: only then is it put behind it.
     ///
     /// It was read back at some time between `began` and `at`. Of a server as young as that a restart
     /// in between could not be told.
     pub fn followed(&mut self, order: &StepOrder, outcome: &StepOutcome, began: Mono, at: Mono) {
-        let StepKind::Follow { source, acker: true, .. } = &order.record.goal else { return };
+        let Some(primary) = &order.primary else { return };
+        let goal = &order.record.goal;
+        let source = if let StepKind::Follow { source, acker: true, .. } = goal {
+            source
+        } else if *goal == StepKind::CutClients {
+            primary
+        } else {
+            return;
+        };
         let Some(StepEvidence::Server { received, uptime_seconds: Some(uptime), .. }) =
             outcome.evidence()
         else {
@@ -93,13 +114,19 @@ impl Vouches {
             .iter()
             .all(|run| run.outcome.as_ref().is_none_or(|outcome| outcome.evidence().is_none()));
         let is_telling = *uptime >= YOUNG + at.since(began).0.div_ceil(1_000_000);
-        if order.is_chore || order.primary.as_ref() != Some(source) || !is_first || !is_telling {
+        // Put back behind the primary that it came from it may have acknowledged for it before.
+        let is_new = !order.revoked.contains(source);
+        if order.is_chore || !is_new || !is_first || !is_telling {
             return;
         }
-        if self.primary.as_ref() != Some(source) {
-            *self = Self { primary: Some(source.clone()), ..Self::default() };
-        }
-        self.boots.insert(order.record.target.clone(), (boot(at, *uptime), received.clone()));
+        let boots = match source == primary {
+            true => {
+                self.turn_to(primary);
+                &mut self.boots
+            }
+            false => self.ahead.entry(source.clone()).or_default(),
+        };
+        boots.insert(order.record.target.clone(), (boot(at, *uptime), received.clone()));
     }
 
     /// One that takes no writes commits nothing, whatever its settings are.
@@ -352,6 +379,27 @@ mod tests {
             let (order, young) = following(&Group::passed(), uptime);
             assert_eq!(is_vouched(&order, &young, 103, uptime + 3), is_telling);
         }
+    }
+
+    #[test]
+    fn acker_that_was_put_behind_the_candidate_of_a_switchover_is_vouched_for_once_that_is_primary()
+    {
+        let (order, outcome) = following(&Group::passed(), 50);
+        let ahead = StepOrder { primary: Some(name(1)), ..order.clone() };
+        let later = at(53, 3, replica_facts(3, 2, run(1, 9)));
+        let later = Observation { at: Mono(103 * S), ..later };
+        let mut vouches = Vouches::default();
+        vouches.record(&regime(), &at(90, 1, primary(9)));
+        vouches.followed(&ahead, &outcome, Mono(98 * S), Mono(100 * S));
+        assert_eq!(vouches.standing([later.clone()].iter()), names(&[]), "db1 is primary still");
+        let of_db2 = Group::passed().cluster().regimes.last().unwrap().clone();
+        vouches.record(&of_db2, &later);
+        assert_eq!(vouches.standing([later.clone()].iter()), names(&[3]));
+        // Undone, it is put back behind a primary for which it may have acknowledged before.
+        let mut vouches = Vouches::default();
+        let back = StepOrder { revoked: names(&[2]), ..order };
+        vouches.followed(&back, &outcome, Mono(98 * S), Mono(100 * S));
+        assert_eq!(vouches.standing([later].iter()), names(&[]));
     }
 
     #[test]

@@ -256,6 +256,7 @@ impl ClusterState {
             let left_s = left_ms.div_ceil(1000);
             return refused(Refusal::LastFailoverInterval { left_s, minutes });
         }
+        let revokes = self.to_revoke();
         self.epoch = expected.next();
         if let Some(mut open) = self.attempt.take() {
             open.outcome = Some(Outcome::Superseded { by: self.epoch });
@@ -268,7 +269,7 @@ impl ClusterState {
             mode: self.definition.mode,
             opening,
             old_primary,
-            revokes: self.regimes.clone(),
+            revokes,
             stage: Stage::Freeze,
             steps: Vec::new(),
             marks: vec![Mark { what: "opened".into(), at_us: Some(Micros(0)), term }],

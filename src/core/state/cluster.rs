@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Actor, Attempt, ClusterDefinition, Epoch, Findings, GtidSet, Regime, Rejoin, Saved, ServerName,
-    StepId, StepRecord, Vip,
+    Actor, Attempt, ClusterDefinition, Epoch, Findings, GtidSet, Outcome, Regime, Rejoin, Saved,
+    ServerName, StepId, StepKind, StepRecord, Vip,
 };
 
 /// Where a server stands in its cluster.
@@ -146,6 +146,45 @@ impl ClusterState {
     /// Whether a server is primary, or was and is being replaced.
     pub fn is_primary(&self, server: &ServerName) -> bool {
         self.regimes.iter().any(|regime| regime.primary == *server)
+    }
+
+    /// The old primary of a switchover past entry 9 whose candidate was lost: closed by its own word,
+    /// with all that it had on record, it takes part in what follows as a replica does (SAFETY
+    /// invariant 9).
+    pub fn stepped_down(&self) -> Option<&ServerName> {
+        let is_superseded = |it: &&Attempt| matches!(it.outcome, Some(Outcome::Superseded { .. }));
+        let before = self.history.iter().rev().take_while(is_superseded);
+        let mut attempts = self.attempt.iter().chain(before);
+        let switched =
+            attempts.find(|it| it.closed().is_some() && it.stage.entry_nine().is_some())?;
+        let plan = switched.opening.cause.switchover()?;
+        let old = &switched.old_primary;
+        let mut replaced = self.regimes.iter().rev().skip(1);
+        let is_there = replaced.any(|it| it.primary == *old && it.closed_with.is_some());
+        (is_there && !plan.leaves_old).then_some(old)
+    }
+
+    /// Whether a server is primary, or was and is being replaced, and is no replica for anybody.
+    pub fn is_set_apart(&self, server: &ServerName) -> bool {
+        self.is_primary(server) && self.stepped_down() != Some(server)
+    }
+
+    /// The regimes that an attempt opened now has to revoke. One that was to acknowledge for the newest
+    /// primary, and that nobody began to put behind it, has acknowledged nothing for it and never will.
+    pub fn to_revoke(&self) -> Vec<Regime> {
+        let mut regimes = self.regimes.clone();
+        let (Some(old), Some(newest)) = (self.stepped_down(), regimes.last_mut()) else {
+            return regimes;
+        };
+        let mut steps = self.attempt.iter().flat_map(|attempt| &attempt.steps);
+        let was_put_behind = steps.any(|step| {
+            let is_behind = |goal: &StepKind| matches!(goal, StepKind::Follow { source, .. } if *source == newest.primary);
+            step.target == *old && is_behind(&step.goal) && !step.runs.is_empty()
+        });
+        if !was_put_behind {
+            newest.ackers.remove(old);
+        }
+        regimes
     }
 
     /// Servers that wait for readmission.

@@ -130,6 +130,15 @@ pub fn next(
     }
 }
 
+/// What comes right after an act that was carried out, without another look, as clients wait for it.
+pub fn then(order: &StepOrder, facts: &ServerFacts, done: &SqlAction) -> Option<SqlAction> {
+    let opens =
+        matches!(order.record.goal, StepKind::OpenForWrites { .. } | StepKind::Reopen { .. });
+    let is_armed = matches!(done, SqlAction::SetSemiSyncSource { on: true, .. });
+    let is_shut = facts.read_only || facts.super_read_only;
+    (opens && is_armed && is_shut).then_some(SqlAction::SetWritable)
+}
+
 /// The primary goes on writing, and its look is the later one: a difference that is applied within
 /// milliseconds is as level as it gets.
 const LEVEL: u64 = 200;

@@ -189,11 +189,15 @@ async fn pursue<P: Ports>(
                 if matches!(action, SqlAction::CloseForWrites { .. } | SqlAction::CutClients) {
                     closing.get_or_insert((ports.clock().now(), Vec::new()));
                 }
-                match session.act(&action, limit).await {
-                    Ok(cut) => closing.iter_mut().for_each(|(_, all)| all.extend(cut.clone())),
-                    Err(error) => return broken_act(&action, &error),
+                let mut next = Some(action);
+                while let Some(action) = next {
+                    match session.act(&action, limit).await {
+                        Ok(cut) => closing.iter_mut().for_each(|(_, all)| all.extend(cut.clone())),
+                        Err(error) => return broken_act(&action, &error),
+                    }
+                    acts += 1;
+                    next = goal::then(order, &facts, &action);
                 }
-                acts += 1;
                 waits_since = ports.clock().now();
             }
             Next::Act(action) => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::goal::{Next, Run, next, witnesses};
+use super::goal::{Next, Run, next, then, witnesses};
 use crate::{
     decide::{LastWrites, StepOrder, view::place},
     fixture::*,
@@ -331,6 +331,19 @@ fn open_for_writes_turns_semi_sync_on_before_it_lets_anybody_write() {
     armed.offline = true;
     let online = SqlAction::SetOffline { on: false };
     assert_eq!(open(&armed, acker(|_| {})), Next::Act(online));
+}
+
+#[test]
+fn server_that_was_told_to_wait_for_acknowledgements_is_opened_at_once() {
+    let on = SqlAction::SetSemiSyncSource { on: true, acks: 1 };
+    let goal = || StepKind::OpenForWrites { acks: 1, ackers: names(&[3]), recruits: names(&[3]) };
+    let order = |goal| order(2, goal);
+    assert_eq!(then(&order(goal()), &alone(), &on), Some(SqlAction::SetWritable));
+    let reopen = StepKind::Reopen { acks: 1 };
+    assert_eq!(then(&order(reopen), &alone(), &on), Some(SqlAction::SetWritable));
+    assert_eq!(then(&order(goal()), &alone(), &SqlAction::SetWritable), None);
+    let arm = StepKind::Arm { acks: 1, ackers: names(&[3]), by: ann() };
+    assert_eq!(then(&order(arm), &alone(), &on), None, "its writes go on");
 }
 
 #[test]

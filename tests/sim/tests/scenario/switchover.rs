@@ -22,11 +22,12 @@ fn outcomes(run: &Run) -> Vec<&'static str> {
 }
 
 /// The steps of a switchover, in order.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     "level",
     "follow",
     "close_for_writes",
     "stop_receiver",
+    "cut_clients",
     "detach",
     "open_for_writes",
     "take_vip",
@@ -74,6 +75,30 @@ fn five_servers_with_two_acknowledgements_switch_over_and_back() {
         run.settle(10_000);
     }
     assert_eq!(outcomes(&run), ["promoted", "promoted"]);
+}
+
+#[test]
+fn candidate_of_a_switchover_lost_for_good_past_entry_9_is_superseded_with_the_old_primarys_help() {
+    for step in ["cut_clients", "open_for_writes", "detach", "take_vip"] {
+        let setup = Setup::quorum().policy(|policy| policy.last_failover_minutes = 480).traced();
+        let mut run = Run::new(&setup);
+        // Of a server that has just booted a restart could not be told.
+        run.pass(15_000);
+        run.world(|world| {
+            let (moment, blow) = (Moment::BeforeCommit, Blow::Stall(0));
+            world.ambush = Some(Ambush { step: Some(step), moment, skip: 0, blow });
+        });
+        switch(&mut run, Some("db2"));
+        run.until(8_000, step, |world| world.ambush.is_none());
+        assert_eq!(run.primary(), "db2", "{step}: past entry 9");
+        run.world(|world| world.power_off(1));
+        closed(&mut run, 30_000, 2);
+        assert_eq!((run.primary(), outcomes(&run)), ("db3".into(), vec!["superseded", "promoted"]));
+        let ackers = run.state().regime().expect("a primary").ackers.clone();
+        assert!(ackers.contains(&"db1".into()), "{step}: {ackers:?}");
+        run.world(|world| (0..3).for_each(|ix| world.unmask(ix)));
+        run.settle(60_000);
+    }
 }
 
 /// A switchover to db2, struck once; the run, and whether the ambush was sprung.
