@@ -31,10 +31,6 @@ const UNAGREED: Micros = Micros(100_000);
 /// How long a stop of a receiver is waited for once nothing depends on it.
 const STRAGGLER: Micros = Micros(1_000_000);
 
-/// How long a receiver may go on waiting for the last writes of a primary that is closed, once those
-/// are where they are needed.
-const LAST_WRITES: Micros = Micros(200_000);
-
 /// Failed runs in a row after which a step before entry 9 counts as impossible.
 const TRIES: usize = 3;
 
@@ -142,16 +138,6 @@ impl Case<'_> {
         let open = |phase: &&fn(&StepKind) -> bool| self.steps(**phase).any(|step| !is_over(step));
         if let Some(phase) = phases.iter().find(open) {
             moves.extend(self.steps(*phase).filter_map(|step| self.run(step)));
-            // One that lags behind is not needed for the last writes, but must not read on.
-            let waits_in_vain = |step: &&StepRecord| {
-                let began = self.seen.running.get(&step.id).zip(closed_at);
-                began.is_some_and(|(began, closed_at)| {
-                    *began < closed_at && self.view.now.since(closed_at) >= LAST_WRITES
-                })
-            };
-            let stops = self.steps(|goal| *goal == StepKind::StopReceiver);
-            let again = |step| step_order(self.cluster, self.seen, step, self.term);
-            moves.extend(stops.filter(waits_in_vain).filter_map(again));
             return moves;
         }
         // Whoever acknowledges to the candidate already must be on record as its acker.

@@ -71,9 +71,10 @@ pub fn witnesses(order: &StepOrder) -> Vec<ServerName> {
 }
 
 /// Whether the witnesses must be looked at after the server itself: what it has and its source lacks
-/// in a later look is errant.
+/// in a later look is errant; and who acknowledges to it must do so now, however long it took to
+/// answer.
 pub fn are_witnesses_later(goal: &StepKind) -> bool {
-    matches!(goal, StepKind::Follow { .. })
+    matches!(goal, StepKind::Follow { .. } | StepKind::OpenForWrites { .. } | StepKind::Arm { .. })
 }
 
 /// How far a run of a step has come.
@@ -83,8 +84,9 @@ pub struct Run {
     pub acts: usize,
     /// Since the last of these, or since it began.
     pub waited: Micros,
-    /// What the closed primary has executed, if [`StepOrder::last_writes`] are waited for and known.
-    pub closed_with: Option<GtidSet>,
+    /// What the closed primary has executed, and for how long that has been known, if
+    /// [`StepOrder::last_writes`] are waited for.
+    pub closed_with: Option<(GtidSet, Micros)>,
 }
 
 /// The next act. `seen` holds the witnesses that answered.
@@ -198,14 +200,23 @@ fn close_for_writes(
     }
 }
 
+/// How long a receiver may go on waiting for the last writes of a primary that is closed: one that lags
+/// far behind is not needed for them, but must not read on. The candidate's waits as long as it takes.
+const LAST_WRITES: Micros = Micros(2_000_000);
+
 /// What the closed primary has is all there will be.
-fn stop_receiver(order: &StepOrder, facts: &ServerFacts, closed_with: Option<&GtidSet>) -> Next {
+fn stop_receiver(
+    order: &StepOrder,
+    facts: &ServerFacts,
+    closed_with: Option<&(GtidSet, Micros)>,
+) -> Next {
     if facts.is_receiver_off() {
         return Next::Met;
     }
     let is_in = |last: &LastWrites| {
         let mine = if last.executed { facts.executed.clone() } else { facts.received() };
-        closed_with.is_some_and(|all| all.is_subset(&mine))
+        let is_vain = |since: Micros| !last.executed && since >= LAST_WRITES;
+        closed_with.is_some_and(|(all, since)| all.is_subset(&mine) || is_vain(*since))
     };
     match order.last_writes.as_ref().is_none_or(is_in) {
         true => Next::Act(SqlAction::StopReceiver),

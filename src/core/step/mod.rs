@@ -45,6 +45,9 @@ const LOOK: Micros = Micros(1_000_000);
 /// far, so that an end is noticed soon for what it took.
 const POLL: (u64, u64) = (2_000, 50_000);
 
+/// What an act rests on that follows another one without a look is younger than this.
+const YOUNG: Micros = Micros(500_000);
+
 /// Longest pause where clients are kept waiting.
 const URGENT: u64 = 4_000;
 
@@ -142,6 +145,7 @@ async fn pursue<P: Ports>(
     let mut acts = 0;
     let mut waited_for = None;
     let mut closing: Option<(Mono, Vec<String>)> = None;
+    let mut closed_since = None;
     let mut waits_since = ports.clock().now();
     let mut progress = None;
     let mut deadline = ports.clock().now().plus(order.deadline);
@@ -172,6 +176,10 @@ async fn pursue<P: Ports>(
         }
         let last = order.last_writes;
         let closed_with = last.and_then(|last| ports.closed_with(cluster, last.closing));
+        let closed_with = closed_with.map(|all| {
+            let now = ports.clock().now();
+            (all, now.since(*closed_since.get_or_insert(now)))
+        });
         match goal::next(order, &facts, &seen, &goal::Run { acts, waited, closed_with }) {
             Next::Met => {
                 let now = ports.clock().now();
@@ -196,7 +204,8 @@ async fn pursue<P: Ports>(
                         Err(error) => return broken_act(&action, &error),
                     }
                     acts += 1;
-                    next = goal::then(order, &facts, &action);
+                    let is_fresh = ports.clock().now().since(looked) < YOUNG;
+                    next = goal::then(order, &facts, &action).filter(|_| is_fresh);
                 }
                 waits_since = ports.clock().now();
             }

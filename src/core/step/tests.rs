@@ -522,19 +522,21 @@ fn receiver_is_stopped_once_the_last_writes_of_the_closed_primary_are_in() {
     let closing = StepId { epoch: Epoch(1), seq: 3 };
     let mut facts = replica(|link| link.retrieved = run(1, 12));
     facts.executed = run(1, 9);
-    let next = |executed, closed_with: Option<u64>, facts: &ServerFacts| {
+    let next = |executed, closed_with: Option<(u64, u64)>, facts: &ServerFacts| {
         let last_writes = Some(LastWrites { closing, executed });
         let order = StepOrder { last_writes, ..order(2, StepKind::StopReceiver) };
-        let closed_with = closed_with.map(|last| run(1, last));
+        let closed_with = closed_with.map(|(last, ms)| (run(1, last), Micros(ms * 1000)));
         next(&order, facts, &BTreeMap::new(), &Run { closed_with, ..Run::default() })
     };
     let stop = Next::Act(SqlAction::StopReceiver);
     assert_eq!(next(false, None, &facts), Next::Wait, "more may come");
-    assert_eq!(next(false, Some(13), &facts), Next::Wait);
-    assert_eq!(next(false, Some(12), &facts), stop);
-    assert_eq!(next(true, Some(12), &facts), Next::Wait, "the candidate executes them, too");
+    assert_eq!(next(false, Some((13, 9)), &facts), Next::Wait);
+    assert_eq!(next(false, Some((12, 9)), &facts), stop);
+    assert_eq!(next(false, Some((13, 2000)), &facts), stop, "it lags, and must not read on");
+    assert_eq!(next(true, Some((13, 2000)), &facts), Next::Wait);
+    assert_eq!(next(true, Some((12, 9)), &facts), Next::Wait, "the candidate executes them, too");
     facts.executed = run(1, 12);
-    assert_eq!(next(true, Some(12), &facts), stop);
+    assert_eq!(next(true, Some((12, 9)), &facts), stop);
     assert_eq!(act(2, StepKind::StopReceiver, &facts), stop, "a failover waits for nothing");
     link(&mut facts).receiver = Receiver::Off;
     assert_eq!(next(false, None, &facts), Next::Met);

@@ -266,25 +266,6 @@ fn stop(group: &Group) -> StepOrder {
 }
 
 #[test]
-fn receiver_that_waits_in_vain_for_the_last_writes_is_stopped_without_them() {
-    let mut group = opened();
-    group.meet("level", &run(1, 9));
-    group.meet("follow", &run(1, 9));
-    close(&mut group, &run(1, 12));
-    let (stop, closed) = (group.steps("stop_receiver")[0], group.steps("close_for_writes")[0]);
-    group.begin(stop);
-    let mut view = at_work(&group);
-    let ago = |ms: u64| NOW.minus(Micros(ms * 1000));
-    seen(&mut view).running.insert(stop, ago(3_000));
-    seen(&mut view).ended.insert(closed, ago(50));
-    assert_eq!(short(&next(&view)), Vec::<String>::new(), "it may be about to be met");
-    seen(&mut view).ended.insert(closed, ago(250));
-    assert_eq!(short(&next(&view)), ["run stop_receiver db2"]);
-    seen(&mut view).running.insert(stop, ago(20));
-    assert_eq!(short(&next(&view)), Vec::<String>::new(), "once");
-}
-
-#[test]
 fn candidate_without_the_last_write_is_not_elected() {
     let mut group = opened();
     group.meet("level", &run(1, 9));
