@@ -914,7 +914,7 @@ fn is_put_back(attempt: &Attempt, step: &StepRecord, undo: &[Planned]) -> bool {
     let goal = &step.goal;
     let is_stopped = *goal == StepKind::StopReceiver;
     let is_closed = matches!(goal, StepKind::CloseForWrites { .. });
-    (!is_stopped || is_there(&|goal| *goal == StepKind::ResumeReceiver))
+    (!is_stopped || is_there(&|goal| *goal == StepKind::ResumeReceiver || is_back(goal)))
         && (!is_closed || is_there(&|goal| matches!(goal, StepKind::Reopen { .. })))
         && (!attempt.moves_ahead(goal) || is_there(&is_back))
 }
