@@ -342,7 +342,7 @@ impl ClusterState {
                     regime.ackers.insert(server.clone());
                 }
             }
-            StepKind::Arm { acks, .. } => {
+            StepKind::Arm { acks, .. } | StepKind::OpenForWrites { acks, .. } => {
                 if let Some(regime) = self.regime_of(target) {
                     regime.acks = regime.acks.min(*acks);
                 }
@@ -359,7 +359,6 @@ impl ClusterState {
             | StepKind::Apply { .. }
             | StepKind::Detach
             | StepKind::Follow { acker: false, .. }
-            | StepKind::OpenForWrites { .. }
             | StepKind::TakeVip { .. }
             | StepKind::DropVips { .. }
             | StepKind::ResumeReceiver
