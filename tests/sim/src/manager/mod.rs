@@ -186,8 +186,6 @@ impl Manager {
         }
         let old = before.clusters.get(name);
         let Some(new) = self.view.group.clusters.get(name) else { return };
-        self.end_stray_steps(now, name);
-        let Some(new) = self.view.group.clusters.get(name) else { return };
         let seen = self.view.clusters.entry(name.clone()).or_default();
         let was = old.and_then(|cluster| cluster.attempt.as_ref());
         let come_to = |open: &Attempt| (open.epoch(), open.progress());
@@ -219,6 +217,7 @@ impl Manager {
             self.ballots.clear();
             seen.seen_writable = None;
         }
+        self.end_stray_steps(now, name);
     }
 
     /// Ends steps that are no longer in the record: their attempt is over, or their chore was replaced.
