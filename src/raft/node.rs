@@ -371,7 +371,16 @@ impl Node {
     /// # Errors
     /// It does not lead, or that cannot be shown within the time.
     pub async fn confirm_leadership(&self, within: Duration) -> Result<u64, ConfirmError> {
-        let read = self.inner.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        self.confirm_by(ReadPolicy::ReadIndex, within).await
+    }
+
+    /// With another policy than `ReadIndex` it is no proof.
+    pub(super) async fn confirm_by(
+        &self,
+        policy: ReadPolicy,
+        within: Duration,
+    ) -> Result<u64, ConfirmError> {
+        let read = self.inner.raft.ensure_linearizable(policy);
         match timeout(within, read).await {
             Err(_) => Err(ConfirmError::NoQuorum { within }),
             Ok(Ok(read)) => Ok(read.log_id().leader_id.term),

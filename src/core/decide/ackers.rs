@@ -22,7 +22,7 @@ use super::{
 use crate::{
     model::{
         Actor, DeadAckerPolicy, GtidSet, LastAckerPolicy, Micros, Mode, Mono, Observation,
-        Receiver, Regime, ServerFacts, ServerName, StepKind,
+        Receiver, Regime, SemiSync, ServerFacts, ServerName, StepKind,
     },
     state::ClusterState,
 };
@@ -136,9 +136,13 @@ fn arm(
 ) -> Option<StepKind> {
     let regime = cluster.regime().filter(|_| cluster.definition.mode == Mode::Quorum)?;
     let acks = wanted(view, cluster, seen);
-    let found = facts.semi_sync.as_ref().map_or(0, |semi_sync| semi_sync.acks);
-    // Set and not agreed on: a lowering that was lost with its leader, or somebody's hand.
-    let is_unfinished = acks == regime.acks && acks > 0 && found > acks;
+    let lowers = cluster.definition.policy.last_acker == LastAckerPolicy::Lower;
+    let is_more = |it: &SemiSync| match acks {
+        0 => it.source_enabled && lowers,
+        1.. => it.acks > acks,
+    };
+    // Set and not agreed on: a lowering that was lost with its leader, a restart, or somebody's hand.
+    let is_unfinished = acks == regime.acks && facts.semi_sync.as_ref().is_some_and(is_more);
     let is_possible = present(view, cluster, seen) >= acks as usize;
     ((acks != regime.acks || is_unfinished) && is_possible).then(|| StepKind::Arm {
         acks,
@@ -148,7 +152,7 @@ fn arm(
 }
 
 /// As defined; where the policy says so, no more than have acknowledged lately.
-fn wanted(view: &View, cluster: &ClusterState, seen: &ClusterView) -> u32 {
+pub fn wanted(view: &View, cluster: &ClusterState, seen: &ClusterView) -> u32 {
     let defined = cluster.definition.acks;
     let Some(regime) = cluster.regime() else { return defined };
     let policy = &cluster.definition.policy;

@@ -72,6 +72,9 @@ impl Case<'_> {
             Confirmation::Alive if is_unconfirmed || self.is_answering_unfenced() => {
                 return vec![self.give_up("the primary answers again".into())];
             }
+            Confirmation::Alive if self.is_heard_and_untouched() => {
+                return vec![self.give_up("a replica hears the primary again".into())];
+            }
             Confirmation::Alive | Confirmation::Unclear if is_unconfirmed || self.has_stalled() => {
                 let why = "the primary's death was not confirmed";
                 return self.is_stuck().then(|| self.give_up(why.into())).into_iter().collect();
@@ -346,6 +349,21 @@ impl Case<'_> {
         is_of_ballots(self.attempt)
             && !fences.any(strikes)
             && self.verdict().is_some_and(|verdict| verdict.up >= verdict.needed)
+    }
+
+    /// While a fence was tried in vain, a replica came to hear the primary again: as none was stopped,
+    /// what they say counts as it did when the attempt was opened.
+    fn is_heard_and_untouched(&self) -> bool {
+        let strikes = |step: &StepRecord| {
+            let is_running = self.seen.running.contains_key(&step.id);
+            matches!(step.goal, StepKind::Fence { .. }) && (step.met().is_some() || is_running)
+        };
+        let stops =
+            |step: &StepRecord| step.goal == StepKind::StopReceiver && step.may_have_acted();
+        let is_heard = |verdict: verdict::Verdict| verdict.outcome == verdict::Outcome::Unreachable;
+        is_of_ballots(self.attempt)
+            && !self.attempt.steps.iter().any(|step| strikes(step) || stops(step))
+            && self.verdict().is_some_and(is_heard)
     }
 
     fn recover(&self, election: &Election) -> Vec<Move> {

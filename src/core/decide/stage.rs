@@ -268,20 +268,27 @@ pub fn repoint(cluster: &ClusterState, view: &ClusterView, election: &Election) 
 /// Undo: every receiver that may have been stopped runs again, then whoever waits is woken, then
 /// scripts are told `why`.
 pub fn undo(cluster: &ClusterState, attempt: &Attempt, why: &str) -> Vec<Planned> {
-    let stopped = attempt
-        .steps
-        .iter()
-        .filter(|step| step.goal == StepKind::StopReceiver && step.may_have_acted());
-    let resumes = stopped.map(|step| planned(&step.target, StepKind::ResumeReceiver));
     let old = &attempt.old_primary;
     let regime = cluster.regimes.last();
-    let moved = attempt.steps.iter().filter(|step| attempt.moves_ahead(&step.goal));
-    let back = moved.filter(|step| step.may_have_acted()).filter_map(|step| {
-        let StepKind::Follow { options, .. } = &step.goal else { return None };
-        let acker = regime.is_some_and(|regime| regime.ackers.contains(&step.target));
-        let (source, options) = (old.clone(), options.clone());
-        Some(planned(&step.target, StepKind::Follow { source, acker, options }))
+    let moved = with_taken_over(cluster, attempt).flat_map(|it| {
+        it.steps.iter().filter(|step| it.moves_ahead(&step.goal) && step.may_have_acted())
     });
+    let back: BTreeMap<&ServerName, StepKind> = moved
+        .filter_map(|step| {
+            let StepKind::Follow { options, .. } = &step.goal else { return None };
+            let acker = regime.is_some_and(|regime| regime.ackers.contains(&step.target));
+            let (source, options) = (old.clone(), options.clone());
+            Some((&step.target, StepKind::Follow { source, acker, options }))
+        })
+        .collect();
+    let stopped = with_taken_over(cluster, attempt).flat_map(|it| &it.steps).filter(|step| {
+        step.goal == StepKind::StopReceiver
+            && step.may_have_acted()
+            && !back.contains_key(&step.target)
+    });
+    let stopped: BTreeSet<&ServerName> = stopped.map(|step| &step.target).collect();
+    let resumes = stopped.into_iter().map(|name| planned(name, StepKind::ResumeReceiver));
+    let back = back.iter().map(|(name, goal)| planned(name, goal.clone()));
     let acks = regime.map_or(0, |regime| regime.acks);
     let reopen = is_closed(cluster, attempt).then(|| planned(old, StepKind::Reopen { acks }));
     let waits = |regime: &&Regime| regime.acks > 0;
@@ -290,13 +297,22 @@ pub fn undo(cluster: &ClusterState, attempt: &Attempt, why: &str) -> Vec<Planned
     reopen.into_iter().chain(resumes).chain(back).chain(wake).chain(calls).collect()
 }
 
-/// The primary may have been closed for writes by this attempt, or by the switchover that this one
-/// took over when the primary was found dead.
+/// This attempt, and the switchover that it took over when the primary was found dead: what that one
+/// has done is put back with it.
+fn with_taken_over<'a>(
+    cluster: &'a ClusterState,
+    attempt: &'a Attempt,
+) -> impl Iterator<Item = &'a Attempt> {
+    let is_taken_over = |it: &&Attempt| {
+        matches!(it.outcome, Some(Outcome::Superseded { .. }))
+            && it.old_primary == attempt.old_primary
+    };
+    [attempt].into_iter().chain(cluster.history.iter().rev().take_while(is_taken_over))
+}
+
+/// The primary may have been closed for writes.
 fn is_closed(cluster: &ClusterState, attempt: &Attempt) -> bool {
-    let is_superseded = |it: &&Attempt| matches!(it.outcome, Some(Outcome::Superseded { .. }));
-    let before = cluster.history.iter().rev().take_while(is_superseded);
-    let mut steps = [attempt].into_iter().chain(before).flat_map(|it| &it.steps);
-    steps.any(|step| {
+    with_taken_over(cluster, attempt).flat_map(|it| &it.steps).any(|step| {
         matches!(step.goal, StepKind::CloseForWrites { .. })
             && step.target == attempt.old_primary
             && step.may_have_acted()

@@ -462,13 +462,14 @@ fn primary_goal(
     }
     if is_to_be_opened && (!regime.is_open || is_to_be_kept()) && cluster.pause.is_none() {
         // It waits for ackers, and one that asks for it may have been locked out before.
-        let is_short = ackers::present(view, cluster, seen) < regime.acks as usize;
+        let acks = regime.acks.min(ackers::wanted(view, cluster, seen));
+        let is_short = ackers::present(view, cluster, seen) < acks as usize;
         let locked = ackers::let_in(view, cluster, seen, &regime.primary, facts);
         if let Some(goal) = locked.filter(|_| is_short) {
             return Some(goal);
         }
         return Some(StepKind::OpenForWrites {
-            acks: regime.acks.min(gate::wanted_acks(cluster).max(regime.acks)),
+            acks,
             ackers: regime.ackers.clone(),
             recruits: Default::default(),
         });

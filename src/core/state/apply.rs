@@ -343,7 +343,7 @@ impl ClusterState {
                     regime.ackers.insert(server.clone());
                 }
             }
-            StepKind::Arm { acks, .. } => {
+            StepKind::Arm { acks, .. } | StepKind::OpenForWrites { acks, .. } => {
                 if let Some(regime) = self.regime_of(target) {
                     regime.acks = regime.acks.min(*acks);
                 }
@@ -361,7 +361,6 @@ impl ClusterState {
             | StepKind::Apply { .. }
             | StepKind::Detach
             | StepKind::Follow { acker: false, .. }
-            | StepKind::OpenForWrites { .. }
             | StepKind::TakeVip { .. }
             | StepKind::DropVips { .. }
             | StepKind::ResumeReceiver
@@ -918,7 +917,7 @@ fn is_put_back(attempt: &Attempt, step: &StepRecord, undo: &[Planned]) -> bool {
     let goal = &step.goal;
     let is_stopped = *goal == StepKind::StopReceiver;
     let is_closed = matches!(goal, StepKind::CloseForWrites { .. });
-    (!is_stopped || is_there(&|goal| *goal == StepKind::ResumeReceiver))
+    (!is_stopped || is_there(&|goal| *goal == StepKind::ResumeReceiver || is_back(goal)))
         && (!is_closed || is_there(&|goal| matches!(goal, StepKind::Reopen { .. })))
         && (!attempt.moves_ahead(goal) || is_there(&is_back))
 }

@@ -562,7 +562,8 @@ fn arm(
     }
     let is_set = semi_sync.is_armed(acks) && semi_sync.acks == acks;
     match (acts, is_set) {
-        (0, _) if connected(order, seen, ackers) < acks as usize => Next::Wait,
+        // Writes go on meanwhile, and are no sign that anybody else is about to connect.
+        (0, _) if connected(order, seen, ackers) < acks as usize => Next::Settle,
         (0, _) => Next::Act(SqlAction::SetSemiSyncSource { on: true, acks }),
         (1, true) => Next::Act(SqlAction::WriteMarker { step: order.record.id }),
         (_, true) => Next::Met,

@@ -173,6 +173,22 @@ impl Sim {
     }
 }
 
+impl Sim {
+    /// What the future gives, unless the other one ends before: then it is dropped as it stands.
+    pub async fn unless<T>(
+        &self,
+        end: impl Future<Output = ()> + Send,
+        work: impl Future<Output = T> + Send,
+    ) -> Option<T> {
+        let (mut end, mut work) = (pin!(end), pin!(work));
+        poll_fn(|context| match end.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => work.as_mut().poll(context).map(Some),
+        })
+        .await
+    }
+}
+
 /// A value that one task puts and another waits for. The first put counts.
 pub struct Slot<T>(Arc<Mutex<Held<T>>>);
 

@@ -197,7 +197,9 @@ fn mutants(wanted: &Wanted) -> ExitCode {
     });
     let caught = rows.iter().filter(|row| row.is_caught()).count();
     let took = began.elapsed().as_secs();
-    println!("{caught} of {} mutants caught in {took} s", rows.len().saturating_sub(1));
+    // The product as it is has a row of its own, unless only some were asked for.
+    let wrong = rows.iter().filter(|row| row.mutant != hunt::NONE).count();
+    println!("{caught} of {wrong} mutants caught in {took} s");
     match are_caught {
         Ok(are_caught) => wanted.end(&rows, are_caught),
         Err(error) => {

@@ -122,7 +122,10 @@ impl Consensus for SimPorts {
         if let Command::BeginStep { .. } = &command {
             self.moment(Moment::BeforeCommit).await;
         }
-        if let Command::EndStep { .. } = &command {
+        if let Command::EndStep { step, .. } = &command {
+            if let Some(manager) = self.ctx.world().managers.get_mut(&self.manager) {
+                manager.step_acted(*step);
+            }
             self.moment(Moment::BeforeClosingCommit).await;
         }
         self.ctx.propose(self.manager, command).await

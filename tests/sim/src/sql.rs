@@ -178,6 +178,7 @@ impl Ctx {
         action: SqlAction,
         until: Micros,
     ) -> Result<(), PortError> {
+        let sent = self.sim.now();
         let act = move |world: &mut World| {
             if !world.is_open(handle) {
                 return Answer::Now(Err(gone()));
@@ -187,7 +188,7 @@ impl Ctx {
                 return Answer::Blocked;
             }
             let (server, token) = (handle.server, handle.token);
-            world.emit(Event::Acting { server, token, action: action.clone() });
+            world.emit(Event::Acting { server, token, action: action.clone(), sent });
             let answer = world.execute(server, &action);
             world.servers[server].changed();
             world.note(|world| {
@@ -210,6 +211,10 @@ impl Ctx {
         self.sim.spawn(Owner::WORLD, async move {
             let until = ctx.sim.now() + LINGER;
             if ctx.travel(Node::Manager(manager), Node::Host(handle.server), until).await {
+                // A stopped server reads what was said before it reads that nobody listens.
+                while ctx.world().servers[handle.server].is_hung {
+                    ctx.wakes(handle.server).await;
+                }
                 let server = &mut ctx.world().servers[handle.server];
                 if server.boot == handle.boot {
                     server.end_session(handle.id);

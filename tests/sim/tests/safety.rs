@@ -71,6 +71,28 @@ fn every_test_that_safety_names_exists() {
     assert!(names.len() > 60, "only {} names were found", names.len());
 }
 
+/// Invariant 15 is a limit.
+#[test]
+fn every_invariant_and_every_scenario_names_what_has_seen_it() {
+    let safety = fs::read_to_string(root().join("SAFETY.md")).unwrap();
+    let (_, rest) = safety.split_once("## 2. ").unwrap();
+    let (invariants, rest) = rest.split_once("## 3. ").unwrap();
+    let (_, rest) = rest.split_once("## 5. ").unwrap();
+    let (scenarios, _) = rest.split_once("## 6. ").unwrap();
+    for number in 1..=14 {
+        let (_, text) = invariants.split_once(&format!("\n{number}. **")).unwrap();
+        let text = text.split(&format!("\n{}. **", number + 1)).next().unwrap_or_default();
+        let seen = text.split_once("**Seen**").map_or("", |(_, seen)| seen);
+        assert!(quoted(seen).count() > 0, "nothing has seen invariant {number}");
+    }
+    let rows: Vec<&str> = scenarios.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
+    assert!(rows.len() > 40, "only {} rows were found", rows.len());
+    for row in rows {
+        let seen = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        assert!(quoted(seen).count() > 0, "nothing has seen: {row}");
+    }
+}
+
 #[test]
 fn every_checker_is_named_in_safety() {
     let root = root();

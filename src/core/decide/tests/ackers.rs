@@ -119,13 +119,44 @@ fn lost_ackers_are_waited_for_or_the_number_is_lowered_and_raised_again() {
     let problems = problem::list(&lost(&group, 5_000), &"app1".into());
     assert_eq!(problems[0], Problem::AcksLowered { primary: name(1), acks: 0, wanted: 1 });
     assert!(problems[0].is_critical());
-    assert_eq!(goal(&lost(&group, 5_000)), None);
+    assert_eq!(goal(&lost(&group, 5_000)), arm(0), "agreed, and not set");
+    let mut set = lost(&group, 5_000);
+    facts(&mut set, 1).semi_sync.get_or_insert_default().source_enabled = false;
+    assert_eq!(goal(&set), None);
     assert_eq!(goal(&view(&group, healthy())), arm(1));
     // With nobody to vouch for what is acknowledged, nothing is promoted.
     let bereft = super::bereft_view(&group);
     let refusals = gate::refusals(&bereft, &"app1".into(), None);
     let coverage = |refusal: &Refusal| matches!(refusal, Refusal::NoCoverage { acks: 0, .. });
     assert!(refusals.iter().any(coverage), "{refusals:?}");
+}
+
+#[test]
+fn restarted_primary_without_anybody_to_acknowledge_is_opened_for_fewer_by_policy() {
+    let opened_for = |policy: LastAckerPolicy| {
+        let mut group = group(|definition| {
+            definition.policy.last_acker = policy;
+            definition.policy.last_acker_ms = Millis(5_000);
+        });
+        let mut view = view(&group, healthy());
+        gone(&mut view, 2, 5_000);
+        gone(&mut view, 3, 5_000);
+        let facts = facts(&mut view, 1);
+        (facts.read_only, facts.super_read_only, facts.uptime_seconds) = (true, true, 2);
+        let Some(StepKind::OpenForWrites { acks, .. }) = goal(&view) else { panic!("opened") };
+        let opens =
+            StepKind::OpenForWrites { acks, ackers: names(&[2, 3]), recruits: Default::default() };
+        let planned = crate::state::Planned { target: name(1), goal: opens };
+        let (cluster, epoch) = ("app1".into(), group.cluster().epoch);
+        group.apply(Command::PlanChore { cluster, epoch, planned });
+        let step = group.cluster().chores[&name(1)].id;
+        group.begin(step);
+        // Fewer are agreed on before they are set.
+        assert_eq!(regime(&mut group).acks, acks);
+        acks
+    };
+    assert_eq!(opened_for(LastAckerPolicy::Wait), 1);
+    assert_eq!(opened_for(LastAckerPolicy::Lower), 0);
 }
 
 #[test]

@@ -416,6 +416,34 @@ fn freeze_of_a_primary_that_answers_a_majority_again_is_given_up_unless_it_is_fe
 }
 
 #[test]
+fn freeze_that_has_stopped_nobody_is_given_up_when_a_replica_hears_the_primary_again() {
+    let mut group = freezing();
+    let fence = group.steps("fence")[0];
+    group.begin(fence);
+    group.end(fence, crate::fixture::failed());
+    let heard = |group: &Group| {
+        let mut view = bereft_view(group);
+        let (down, unknown) = (Answer::Down, Answer::Unknown);
+        let mut told = tally(Epoch(1), [down, down, unknown]);
+        told.ballots.values_mut().for_each(|counted| {
+            let hears = crate::model::Hearing::Hears { age: Micros(0) };
+            counted.ballot.hearing.insert(name(2), hears);
+        });
+        seen(&mut view).tally = Some(told);
+        view
+    };
+    let Command::Undo { why, .. } = proposed(&heard(&group)) else { panic!("an undo") };
+    assert_eq!(why, "a replica hears the primary again");
+    let mut striking = heard(&group);
+    seen(&mut striking).running.insert(fence, NOW);
+    assert_eq!(short(&next(&striking)), ["run stop_receiver db2", "run stop_receiver db3"]);
+    // Once one was stopped, what the others say comes too late.
+    let stop = group.steps("stop_receiver")[0];
+    group.begin(stop);
+    assert!(!short(&next(&heard(&group))).contains(&"propose undo".to_owned()));
+}
+
+#[test]
 fn recovery_runs_its_steps_in_order_and_passes_when_they_are_met() {
     let mut group = Group::elected();
     assert_eq!(moves(&group), ["run apply db2"]);

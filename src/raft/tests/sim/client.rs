@@ -148,8 +148,12 @@ impl World {
                 self.record.answered(&token(command), known, reply)?;
                 Ok("answered")
             }
-            Err(ProposeError::Unknown { .. } | ProposeError::Fatal { .. }) => {
+            Err(ProposeError::Unknown { why } | ProposeError::Fatal { why }) => {
                 self.unknown(command)?;
+                let is_discarded = why.contains("discarded");
+                if is_discarded && self.setup.flaw == Flaw::TakesDiscardedForRefused {
+                    self.record.refused(&token(command))?;
+                }
                 Ok("unknown")
             }
             Err(

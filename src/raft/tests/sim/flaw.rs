@@ -9,7 +9,7 @@ use super::{
     plan::{CUT, Fault},
     run,
     violation::{Check, Violation},
-    world::World,
+    world::{COMPACTION, World},
 };
 use crate::raft::{
     machine::Shelf,
@@ -35,12 +35,16 @@ pub enum Flaw {
     ChangesSnapshot,
     /// Clients read from whoever believes it leads.
     ReadsBlindly,
+    /// Clients read from whoever leads by its lease.
+    ReadsByLease,
     /// Clients read from whomever they reach.
     ReadsAnywhere,
     /// Clients take a refusal for an answer.
     TakesRefusalForAnswer,
     /// Clients take an unknown outcome for a refusal.
     TakesUnknownForRefused,
+    /// Clients take an entry that was discarded for a refusal.
+    TakesDiscardedForRefused,
     /// Clients say again what ended unknown.
     SaysItAgain,
     /// The links of manager 1 do not heal.
@@ -72,9 +76,11 @@ impl Flaw {
             Self::ChangesSnapshot
             | Self::None
             | Self::ReadsBlindly
+            | Self::ReadsByLease
             | Self::ReadsAnywhere
             | Self::TakesRefusalForAnswer
             | Self::TakesUnknownForRefused
+            | Self::TakesDiscardedForRefused
             | Self::SaysItAgain
             | Self::LeavesOneOut
             | Self::NeverCompacts => {}
@@ -87,6 +93,7 @@ impl Flaw {
     pub fn read(self) -> Ask {
         match self {
             Self::ReadsBlindly => Ask::ReadBlindly,
+            Self::ReadsByLease => Ask::ReadByLease,
             Self::ReadsAnywhere => Ask::ReadAnywhere,
             Self::None
             | Self::ForgetsVote
@@ -95,6 +102,7 @@ impl Flaw {
             | Self::ChangesSnapshot
             | Self::TakesRefusalForAnswer
             | Self::TakesUnknownForRefused
+            | Self::TakesDiscardedForRefused
             | Self::SaysItAgain
             | Self::LeavesOneOut
             | Self::NeverCompacts => Ask::Read,
@@ -266,6 +274,74 @@ fn urged(flaw: Flaw) -> Result<(), Violation> {
         world.converge()?;
     }
     Ok(())
+}
+
+#[test]
+fn an_entry_that_its_leader_discarded_and_others_kept_was_not_refused() {
+    discarded(Flaw::None).expect("its outcome is unknown");
+    let found = discarded(Flaw::TakesDiscardedForRefused).expect_err("it was done");
+    assert_eq!(found.check, Check::RefusedNever, "{found}");
+}
+
+/// A leader is cut off when it has told the others of a proposal. They agree on it and forget it,
+/// and it gets their snapshot before it has given up.
+fn discarded(flaw: Flaw) -> Result<(), Violation> {
+    let mut world = World::formed(&Setup { flaw, ..Setup::new(1, 3) })?;
+    for _ in 0..5 {
+        let first = world.leader().expect("it was waited for");
+        let command = world.command(&State::default());
+        world.propose(command);
+        steps(&mut world, 1)?;
+        let others: Vec<u64> = (1..=3).filter(|id| *id != first).collect();
+        let answers: Vec<_> = others.iter().map(|id| (*id, first)).collect();
+        world.strike(&Fault::Weather("deaf", answers, CUT))?;
+        steps(&mut world, 10)?;
+        others.iter().try_for_each(|id| link(&mut world, first, *id, CUT))?;
+        while world.leader() == Some(first) {
+            world.step()?;
+        }
+        let wanted = world.record.last().unwrap_or(0) + 2 * COMPACTION.snapshot_after;
+        while world.record.last() < Some(wanted) {
+            let command = world.command(&State::default());
+            world.propose(command);
+            world.step()?;
+        }
+        world.heal()?;
+        world.converge()?;
+    }
+    Ok(())
+}
+
+/// The leader is cut off, and the others are started anew at once: they know of no lease.
+fn leased(flaw: Flaw) -> Result<(), Violation> {
+    let mut world = World::formed(&Setup { flaw, ..Setup::new(1, 3) })?;
+    for _ in 0..10 {
+        let first = world.leader().expect("it was waited for");
+        for id in (1..=3).filter(|id| *id != first) {
+            link(&mut world, first, id, CUT)?;
+            world.strike(&Fault::Kill(id))?;
+            world.strike(&Fault::Start(id))?;
+        }
+        for _ in 0..400 {
+            let read = flaw.read();
+            world.ask(first, read);
+            let command = world.command(&State::default());
+            if world.leader() != Some(first) {
+                world.propose(command);
+            }
+            world.step()?;
+        }
+        world.heal()?;
+        world.converge()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_read_by_the_lease_of_a_leader_that_was_replaced_is_found() {
+    leased(Flaw::None).expect("a leader that is replaced is not confirmed");
+    let found = leased(Flaw::ReadsByLease).expect_err("a read of the past");
+    assert_eq!(found.check, Check::TermsInOrder, "{found}");
 }
 
 #[test]

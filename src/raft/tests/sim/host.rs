@@ -17,6 +17,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture, stream};
 use hyper_util::rt::TokioIo;
+use openraft::ReadPolicy;
 use tokio::{runtime::Runtime, time};
 use tonic::{
     codegen::{Service, http::Uri},
@@ -50,6 +51,8 @@ pub enum Ask {
     Propose(Box<Command>),
     /// Who leads for certain, and what is agreed?
     Read,
+    /// The same by the leader's lease: wrong, and to be noticed.
+    ReadByLease,
     /// The same without the proof: wrong, and to be noticed.
     ReadBlindly,
     /// The same from one that does not even believe it leads.
@@ -180,6 +183,10 @@ impl Host {
                 Ask::Propose(command) => Answer::Proposed(node.propose(*command).await),
                 Ask::Read => {
                     let term = node.confirm_leadership(CONFIRM).await;
+                    Answer::Read(term.map(|term| seen(term, &node, &machine)))
+                }
+                Ask::ReadByLease => {
+                    let term = node.confirm_by(ReadPolicy::LeaseRead, CONFIRM).await;
                     Answer::Read(term.map(|term| seen(term, &node, &machine)))
                 }
                 Ask::ReadBlindly => {

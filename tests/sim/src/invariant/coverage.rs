@@ -3,7 +3,7 @@
 
 use conclave_core::{model::StepKind, ports::SqlAction};
 
-use super::{Event, Invariant, goal};
+use super::{Event, Invariant, goal, of};
 use crate::{clock::Micros, network::Ix, world::World};
 
 /// The server that was opened for writes last, and when.
@@ -23,6 +23,13 @@ impl Invariant for Coverage {
                 let goal = goal(world, *token);
                 if !matches!(goal, Some(StepKind::OpenForWrites { .. } | StepKind::Reopen { .. })) {
                     return Err(format!("made writable by {goal:?}"));
+                }
+                // One that was revoked while the statement was on its way has a successor.
+                let group = world.consensus.newest();
+                let cluster = of(&group, &world.cluster).filter(|it| it.epoch > token.epoch);
+                let regime = cluster.and_then(|cluster| cluster.regimes.last());
+                if regime.is_some_and(|regime| regime.primary != world.names[*server]) {
+                    return Ok(());
                 }
                 self.newest = Some((*server, world.sim.now()));
                 lost(world, *server)

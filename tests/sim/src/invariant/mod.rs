@@ -30,7 +30,7 @@ use conclave_core::{
 
 pub(crate) use coverage::lost;
 
-use crate::{client::Write, network::Ix, world::World};
+use crate::{client::Write, clock::Micros, network::Ix, world::World};
 
 /// Something that happened, or is about to.
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ pub enum Event {
         token: Token,
         /// The statement.
         action: SqlAction,
+        /// When it was sent: what it rests on was seen before.
+        sent: Micros,
     },
     /// A statement has taken effect.
     Acted {

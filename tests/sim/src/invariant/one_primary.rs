@@ -9,7 +9,7 @@ use crate::{network::Ix, world::World};
 pub struct OnePrimary;
 
 /// Whether a commit could be answered OK here, now or after the network heals.
-fn can_acknowledge(world: &World, ix: Ix) -> bool {
+pub(super) fn can_acknowledge(world: &World, ix: Ix) -> bool {
     let server = &world.servers[ix];
     let has_clients = server.waits.iter().any(|wait| wait.client.is_some());
     if !server.is_running || server.offline || (server.read_only && !has_clients) {

@@ -26,8 +26,9 @@ impl Invariant for Readmission {
     fn see(&mut self, event: &Event, world: &World) -> Result<(), String> {
         let now = world.sim.now();
         self.errant_since.resize(world.errant.len(), now);
-        let Event::Acting { server, token, action: SqlAction::SetSemiSyncReplica { on: true } } =
-            event
+        let Event::Acting {
+            server, token, action: SqlAction::SetSemiSyncReplica { on: true }, ..
+        } = event
         else {
             return Ok(());
         };

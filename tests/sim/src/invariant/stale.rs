@@ -27,7 +27,7 @@ impl Invariant for Stale {
                 *newest = (*token).max(*newest);
                 Ok(())
             }
-            Event::Acting { server, token, action } => {
+            Event::Acting { server, token, action, .. } => {
                 match self.servers.get(server).filter(|newest| *newest > token) {
                     Some(newest) => Err(format!(
                         "{action:?} on {} by {token} after {newest}",

@@ -9,6 +9,7 @@ use conclave_core::{
 };
 
 use crate::{
+    clock::Slot,
     ports::SimPorts,
     world::{Ctx, World},
 };
@@ -101,6 +102,7 @@ impl Ctx {
     }
 
     fn run_step(&self, id: u64, order: StepOrder) {
+        let stray: Slot<()> = Slot::default();
         let (step, began, owner, ahead) = {
             let mut world = self.world();
             let (now, name) = (self.sim.now(), world.cluster.clone());
@@ -110,12 +112,17 @@ impl Ctx {
             if manager.seen(&name).running.insert(step, began).is_some() {
                 return;
             }
+            manager.ending.remove(&step);
+            if let Some(former) = manager.steps.insert(step, stray.clone()) {
+                former.put(());
+            }
             (step, began, manager.owner, manager.ahead)
         };
         let ports = SimPorts { ctx: self.clone(), manager: id, owner, ahead, step };
         let ctx = self.clone();
         self.sim.spawn(owner, async move {
-            let end = step::run(&ports, &order).await;
+            let run = step::run(&ports, &order);
+            let Some(end) = ctx.sim.unless(stray.take(), run).await else { return };
             let mut world = ctx.world();
             if let step::End::NotBegun(error) | step::End::NotRecorded(_, error) = &end {
                 world.note(|_| format!("m{id} step {step}: {error}"));
@@ -126,11 +133,13 @@ impl Ctx {
             if let step::End::Recorded(outcome) = &end {
                 manager.vouches.followed(&order, outcome, began, ended);
             }
+            manager.ending.remove(&step);
             let seen = manager.seen(&name);
             // A run of an earlier term leaves the newer one's marks alone.
             if seen.running.get(&step) == Some(&began) {
                 seen.running.remove(&step);
                 seen.ended.insert(step, ended);
+                manager.steps.remove(&step);
             }
         });
     }

@@ -6,7 +6,10 @@ mod ballot;
 mod lead;
 mod probe;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use conclave_core::{
     decide::{
@@ -21,7 +24,7 @@ use conclave_core::{
 };
 
 use crate::{
-    clock::{Micros, Owner, Sim},
+    clock::{Micros, Owner, Sim, Slot},
     world::World,
 };
 
@@ -61,6 +64,10 @@ pub struct Manager {
     last_nonce: u64,
     applied: usize,
     is_proposing: bool,
+    /// Steps that run here: put in, the slot ends one.
+    steps: BTreeMap<StepId, Slot<()>>,
+    /// Steps that have acted and only wait for their end to be agreed.
+    ending: BTreeSet<StepId>,
     awake_at: Mono,
 }
 
@@ -97,6 +104,8 @@ impl Manager {
             last_nonce: 0,
             applied: 0,
             is_proposing: false,
+            steps: BTreeMap::new(),
+            ending: BTreeSet::new(),
             awake_at: now,
         }
     }
@@ -189,6 +198,7 @@ impl Manager {
         match &new.attempt {
             Some(open) if was.is_none_or(|was| was.epoch() != open.epoch()) => {
                 seen.opened_at = (!is_fresh).then_some(now);
+                seen.running.clear();
                 seen.ended.clear();
                 if seen.wish.as_ref().is_some_and(|wish| wish.actor == open.opening.actor) {
                     seen.wish = None;
@@ -210,6 +220,29 @@ impl Manager {
             self.ballots.clear();
             seen.seen_writable = None;
         }
+        self.end_stray_steps(now, name);
+    }
+
+    /// Ends steps that are no longer in the record: their attempt is over, or their chore was replaced.
+    /// One that has acted is left to say so. As the product's leader does.
+    fn end_stray_steps(&mut self, now: Mono, name: &ClusterName) {
+        let Some(cluster) = self.view.group.clusters.get(name) else { return };
+        let seen = self.view.clusters.entry(name.clone()).or_default();
+        let ending = &self.ending;
+        self.steps.retain(|step, end| {
+            let is_kept = cluster.step(*step).is_some() || ending.contains(step);
+            if !is_kept {
+                end.put(());
+                seen.running.remove(step);
+                seen.ended.insert(*step, now);
+            }
+            is_kept
+        });
+    }
+
+    /// A step will act no more: its end is being recorded.
+    pub(crate) fn step_acted(&mut self, step: StepId) {
+        self.ending.insert(step);
     }
 
     /// For how long the primary has been in doubt, by anybody's word.

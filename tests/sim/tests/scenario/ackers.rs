@@ -5,7 +5,12 @@ use conclave_core::{
     model::{ClusterDefinition, DeadAckerPolicy, LastAckerPolicy, Millis},
     state::{Command, Reply},
 };
-use conclave_sim::{network::Node, run::Run, setup::Setup};
+use conclave_sim::{
+    ambush::{Ambush, Blow, Moment},
+    network::Node,
+    run::Run,
+    setup::Setup,
+};
 
 use super::{closed, problems, refusals};
 
@@ -261,4 +266,54 @@ fn sessions_that_wait_for_lost_acknowledgements_are_woken() {
     assert_eq!(run.acknowledged_since(since), 0, "every client waits");
     run.until(10_000, "a wake", |world| world.servers[0].waits.is_empty());
     run.settle(5_000);
+}
+
+/// Opened for as many as before it would wait for somebody for ever.
+#[test]
+fn primary_that_restarts_without_anybody_to_acknowledge_is_opened_where_the_policy_says_so() {
+    let lose_all = |policy: LastAckerPolicy| {
+        let mut run = Run::new(&Setup::quorum().traced().policy(|of| {
+            (of.last_acker, of.last_acker_ms) = (policy, Millis(5_000));
+        }));
+        run.pass(3_000);
+        run.world(|world| (0..3).for_each(|ix| world.kill_server(ix)));
+        run.world(|world| world.start_server(0));
+        run.pass(30_000);
+        run
+    };
+    let mut waits = lose_all(LastAckerPolicy::Wait);
+    assert_eq!(acks(&waits).0, 1);
+    assert!(!waits.world(|world| world.servers[0].is_writable()), "it waits for one of them");
+    let mut run = lose_all(LastAckerPolicy::Lower);
+    assert_eq!(acks(&run).0, 0);
+    goes_on(&mut run);
+    for run in [&mut waits, &mut run] {
+        run.world(|world| (1..3).for_each(|ix| world.start_server(ix)));
+        run.until(20_000, "one to be agreed on again", |world| {
+            world.state().is_some_and(|state| state.regime().is_some_and(|r| r.acks == 1))
+        });
+        run.settle(20_000);
+        goes_on(run);
+    }
+}
+
+/// It waits for others to acknowledge, and meanwhile what matters more has to be done.
+#[test]
+fn higher_number_is_not_waited_for_as_long_as_writes_go_on() {
+    let mut run = Run::new(&five(1));
+    run.pass(3_000);
+    run.world(|world| {
+        let (step, moment, blow) = (Some("arm"), Moment::BeforeLock, Blow::Stall(100_000));
+        world.ambush = Some(Ambush { step, moment, skip: 0, blow });
+    });
+    redefine(&mut run, |definition| definition.acks = 2);
+    run.until(5_000, "the number to be raised", |world| world.ambush.is_none());
+    run.world(|world| (2..5).for_each(|ix| world.kill_server(ix)));
+    run.pass(15_000);
+    let state = run.state();
+    let chore = state.chores.get(&"db1".into());
+    assert!(chore.is_none_or(|chore| chore.has_failed()), "it waits on and on: {chore:?}");
+    goes_on(&mut run);
+    run.world(|world| (2..5).for_each(|ix| world.start_server(ix)));
+    run.settle(30_000);
 }

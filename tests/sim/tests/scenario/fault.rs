@@ -391,6 +391,28 @@ fn best_effort_without_the_host_tries_to_fence_and_goes_on() {
     promoted(&mut run, 60_000);
 }
 
+/// Its host is not to be reached, and while that is tried its replicas hear it again.
+#[test]
+fn primary_that_its_replicas_hear_again_while_it_is_being_fenced_is_left_in_its_place() {
+    for mode in [Mode::BestEffort, Mode::Fenced] {
+        let mut run = Run::new(&Setup::new(mode, 3, 0).traced());
+        run.pass(3_000);
+        super::isolate(&run, 0);
+        run.until(10_000, "the attempt", |world| world.epoch() == 1);
+        run.pass(500);
+        run.world(|world| world.network.heal());
+        cut_managers_from(&run, 0);
+        let since = run.executor.sim().now();
+        run.pass(20_000);
+        run.check();
+        let is_undone = matches!(&outcomes(&run)[..], [Some(Outcome::Aborted { .. })]);
+        assert!(is_undone && run.primary() == "db1", "{mode:?}: {:?}", outcomes(&run));
+        assert!(run.acknowledged_since(since) > 100, "{mode:?}: clients were never disturbed");
+        run.world(|world| world.network.heal());
+        run.settle(10_000);
+    }
+}
+
 #[test]
 fn stall_of_a_manager_is_no_evidence_of_its_own() {
     let mut run = Run::new(&Setup::quorum().traced());

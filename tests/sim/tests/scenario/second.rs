@@ -101,3 +101,72 @@ fn candidate_without_anybody_to_acknowledge_waits_past_entry_9_until_somebody_is
     run.settle(20_000);
     assert_eq!(run.primary(), "db2");
 }
+
+/// db1 dies, and db2 is about to be opened: so long after semi-sync was switched on, the statement
+/// that lets writes in may be on its way.
+fn almost_open(setup: &Setup, micros: u64) -> Run {
+    let mut run = Run::new(setup);
+    run.ctx.run_client(Door::Server(1), 30_000);
+    // Of a server that has just booted a restart could not be told.
+    run.pass(15_000);
+    run.world(|world| world.kill_server(0));
+    let step = |run: &mut Run, micros: u64| {
+        let now = run.executor.sim().now();
+        run.executor.run_until(now + micros);
+    };
+    for _ in 0..50_000 {
+        if run.world(|world| world.servers[1].semi.source) {
+            break;
+        }
+        step(&mut run, 100);
+    }
+    step(&mut run, micros);
+    assert!(run.world(|world| world.servers[1].semi.source), "it was about to be opened");
+    run
+}
+
+/// What its server does then depends on nothing but its ackers, and their receivers are stopped.
+#[test]
+fn opening_that_arrives_after_its_server_was_revoked_lets_nobody_acknowledge() {
+    let mut late = 0;
+    for micros in (0..4_000).step_by(200) {
+        let mut run = almost_open(&Setup::new(Mode::Quorum, 5, 1).traced(), micros);
+        isolate(&run, 1);
+        // Nobody is quicker than what is on its way.
+        run.world(|world| world.hosts[1].has_ssh = false);
+        let was_closed = run.world(|world| !world.servers[1].is_writable());
+        closed(&mut run, 30_000, 2);
+        assert_eq!(run.primary(), "db3", "{micros}");
+        let is_closed = run.world(|world| !world.servers[1].is_writable());
+        run.world(|world| world.network.heal());
+        let is_opened = run.comes(500, |world| world.servers[1].is_writable());
+        late += usize::from(was_closed && is_closed && is_opened);
+        run.world(|world| world.unmask(0));
+        run.settle(60_000);
+    }
+    assert!(late > 0, "no opening came late");
+}
+
+#[test]
+fn opening_that_a_hung_server_finds_when_it_wakes_lets_writes_wait_for_its_acker() {
+    let mut late = 0;
+    for micros in (0..4_000).step_by(200) {
+        let mut run = almost_open(&Setup::quorum().traced(), micros);
+        let was_closed = run.world(|world| !world.servers[1].is_writable());
+        run.world(|world| world.hang_server(1));
+        run.pass(100);
+        run.world(|world| world.hang_server(2));
+        run.pass(12_000);
+        run.world(|world| world.resume_server(1));
+        let is_opened = run.comes(500, |world| world.servers[1].is_writable());
+        let is_alone = run.world(|world| !world.servers[2].is_acker_of(1));
+        late += usize::from(was_closed && is_opened && is_alone);
+        run.pass(1_000);
+        run.world(|world| {
+            world.resume_server(2);
+            world.unmask(0);
+        });
+        run.settle(60_000);
+    }
+    assert!(late > 0, "no opening came late");
+}

@@ -1,6 +1,6 @@
 //! A planned switchover, and whatever befalls it.
 
-use conclave_core::model::{Cause, Millis, Outcome, Refusal, Switchover};
+use conclave_core::model::{Cause, Millis, Mode, Outcome, Refusal, Switchover};
 use conclave_sim::{
     ambush::{Ambush, Blow, Moment},
     network::Node,
@@ -281,4 +281,64 @@ fn switchover_to_a_candidate_that_applies_slowly_waits_for_the_last_write() {
     });
     run.world(|world| world.servers[1].apply_us = 300);
     run.settle(20_000);
+}
+
+/// The failover that takes over finds it alive before it has stopped anything itself.
+#[test]
+fn replica_on_its_way_to_the_candidate_is_put_back_by_the_failover_that_took_over_and_was_undone() {
+    let mut run = healthy(&Setup::new(Mode::Fenced, 4, 0).aged().traced());
+    run.world(|world| world.servers[2].apply_us = 400_000);
+    run.pass(1_000);
+    switch(&mut run, Some("db2"));
+    run.until(5_000, "a receiver to be stopped", |world| {
+        let link = world.servers[2].link.as_ref();
+        link.is_some_and(|link| link.receiver == conclave_core::model::Receiver::Off)
+    });
+    run.world(|world| {
+        world.hosts[0].has_ssh = false;
+        world.power_off(0);
+    });
+    run.until(20_000, "the failover", |world| world.epoch() == 2);
+    run.world(|world| {
+        world.power_on(0);
+        world.servers[2].apply_us = 300;
+    });
+    closed(&mut run, 40_000, 2);
+    assert_eq!(outcomes(&run), ["superseded", "aborted"]);
+    run.world(|world| world.hosts[0].has_ssh = true);
+    run.settle(30_000);
+}
+
+/// Acknowledged by nobody but the primary, it is nowhere else when writes end.
+#[test]
+fn switchover_over_slow_wires_waits_for_the_last_write_before_it_cuts_anybody() {
+    for (mode, acks) in [(Mode::Quorum, 1), (Mode::Fenced, 0), (Mode::BestEffort, 0)] {
+        let mut run = healthy(&Setup::new(mode, 3, acks).traced());
+        run.world(|world| (1..3).for_each(|ix| world.network.slow(Node::Host(ix), 100_000)));
+        run.pass(1_000);
+        switch(&mut run, Some("db2"));
+        closed(&mut run, 20_000, 1);
+        run.check();
+        assert_eq!((outcomes(&run), run.primary()), (vec!["promoted"], "db2".into()), "{mode:?}");
+        run.world(|world| world.network.heal());
+        run.settle(20_000);
+    }
+}
+
+#[test]
+fn candidate_that_hangs_once_writes_have_ended_leaves_the_primary_open_again() {
+    let mut run = healthy(&Setup::quorum().traced());
+    run.world(|world| world.servers[1].apply_us = 60_000);
+    run.pass(2_000);
+    switch(&mut run, Some("db2"));
+    run.until(20_000, "the end of writes", |world| world.servers[0].super_read_only);
+    run.world(|world| world.hang_server(1));
+    closed(&mut run, 30_000, 1);
+    assert_eq!((outcomes(&run), run.primary()), (vec!["aborted"], "db1".into()));
+    assert!(run.world(|world| world.servers[0].is_writable()), "it takes writes again");
+    run.world(|world| {
+        world.servers[1].apply_us = 300;
+        world.resume_server(1);
+    });
+    run.settle(30_000);
 }
