@@ -1,3 +1,9 @@
 //! The layer on files that real servers wrote (`tests/golden/binlog`, made by `make.sh` there).
+
+mod chain;
 mod fixture;
+mod hostile;
+mod index;
+mod relay;
+mod share;
 mod walk;

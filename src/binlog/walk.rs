@@ -119,12 +119,26 @@ pub struct Walk {
     window: Window,
     format: Option<Format>,
     is_relay: bool,
+    /// End positions in the events are of this file.
+    has_own_positions: bool,
 }
 
 impl Walk {
     /// Begins at the beginning of a file that is so long.
     pub fn new(len: u64) -> Self {
-        Self { len, at: 0, window: Window::new(), format: None, is_relay: false }
+        Self {
+            len,
+            at: 0,
+            window: Window::new(),
+            format: None,
+            is_relay: false,
+            has_own_positions: true,
+        }
+    }
+
+    /// The same for a file that was put together from parts of others ([`super::Share`]).
+    pub fn of_share(len: u64) -> Self {
+        Self { has_own_positions: false, ..Self::new(len) }
     }
 
     /// The file's length, as far as it is known.
@@ -238,6 +252,7 @@ impl Walk {
             return Err(Stop::Fault(Fault::BadChecksum { at: FIRST, wanted, found }));
         }
         self.is_relay = header.is_own_of_relay();
+        self.has_own_positions &= !self.is_relay;
         self.format = Some(format.clone());
         Ok(Event { at: FIRST, header, body: Body::Format(format) })
     }
@@ -246,7 +261,7 @@ impl Walk {
         let at = self.at;
         let header = self.header(at)?;
         let end = at + u64::from(header.len);
-        if !self.is_relay && header.end != 0 && header.end != end as u32 {
+        if self.has_own_positions && header.end != 0 && header.end != end as u32 {
             let why = format!("an event that says it ends at {} and ends at {end}", header.end);
             return Err(Stop::Torn(why));
         }

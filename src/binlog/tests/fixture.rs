@@ -82,7 +82,10 @@ pub fn now<T>(future: impl Future<Output = T>) -> T {
 
 /// All events of a file, and how it ends.
 pub fn walk(bytes: &[u8]) -> Result<(Vec<Event>, Ending), Fault> {
-    let mut walk = Walk::new(bytes.len() as u64);
+    walk_from(Walk::new(bytes.len() as u64), bytes)
+}
+
+pub fn walk_from(mut walk: Walk, bytes: &[u8]) -> Result<(Vec<Event>, Ending), Fault> {
     let mut events = Vec::new();
     loop {
         match walk.next()? {
