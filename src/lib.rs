@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 #[cfg(test)]
 mod golden;
+pub mod node;
 pub mod raft;
 pub mod run;
 pub mod tls;

@@ -5,6 +5,8 @@
 //!   ./binlog.000002        numbers grow past 999999, and order by number, not by text
 //! ```
 
+use std::fmt;
+
 use super::chain::{Chain, LogFile};
 
 /// Largest index that is read: 100,000 files.
@@ -35,6 +37,19 @@ pub enum Mismatch {
     },
     /// A line that is no log file's name.
     Odd(String),
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(path) => write!(f, "{path} is in the index, and not there"),
+            Self::Unlisted(name) => write!(f, "{name} is there, and not in the index"),
+            Self::Gap { before, after } => {
+                write!(f, "a file is missing between {before} and {after}")
+            }
+            Self::Odd(line) => write!(f, "the index has a line that is no log of these: {line:?}"),
+        }
+    }
 }
 
 /// Splits a file's name, directory left out; `None`: it is none of a log file.

@@ -15,7 +15,7 @@ use std::future::Future;
 use super::{
     chain::{Chain, Files},
     fault::{Fault, FileFault},
-    format::Format,
+    format::{Format, MAGIC},
     select::Selection,
     transaction::Span,
     verify::Verify,
@@ -65,6 +65,13 @@ pub fn shares(selection: &Selection) -> Vec<Share> {
 }
 
 impl Share {
+    /// The same as a part of a file behind another share: its head is the description alone.
+    #[must_use]
+    pub fn without_magic(mut self) -> Self {
+        self.head.drain(..MAGIC.len());
+        self
+    }
+
     /// Bytes of the file.
     pub fn len(&self) -> u64 {
         let spans = self.spans.iter().map(|span| span.end - span.begin);
