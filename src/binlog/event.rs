@@ -112,6 +112,31 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether such an event stands between two transactions, or begins one. The others may, too,
+    /// where transactions do not begin with an event of their own (MySQL before 5.7).
+    pub(super) fn is_between(self) -> bool {
+        match self {
+            Self::Format
+            | Self::Rotate
+            | Self::Stop
+            | Self::PreviousGtids
+            | Self::Gtid
+            | Self::TaggedGtid
+            | Self::AnonymousGtid
+            | Self::MariaGtidList
+            | Self::MariaGtid => true,
+            Self::StartEncryption
+            | Self::Query
+            | Self::ExecuteLoad
+            | Self::Xid
+            | Self::XaPrepare
+            | Self::Payload
+            | Self::Incident
+            | Self::Part
+            | Self::Aside => false,
+        }
+    }
+
     fn of(code: u8) -> Self {
         match code {
             2 | 165 => Self::Query,

@@ -13,11 +13,11 @@
 
 use super::{
     chain::{Chain, Files, Scan, SourcePoint, advance, read_head},
-    event::{Event, HEADER, Header},
+    event::{Event, HEADER, Header, Kind},
     fault::{Fault, FileFault},
-    format::Format,
+    format::{Family, Format},
     index::log_name,
-    walk::{Body, Need, Walk},
+    walk::{Body, Need, Statement, Walk},
 };
 
 /// A place in a chain.
@@ -139,6 +139,33 @@ pub async fn find<F: Files>(
         return search(files, chain, &run, target).await;
     }
     Ok(Found::BeginLater(oldest))
+}
+
+/// Whether a transaction may begin at a place. Of servers that do not say where one begins (MySQL
+/// before 5.7 without GTIDs), only what is certainly within one is told.
+///
+/// # Errors
+/// The relay log cannot be read.
+pub async fn is_between<F: Files>(
+    files: &F,
+    chain: &Chain,
+    place: &Place,
+) -> Result<bool, FileFault> {
+    let file = &chain.files[place.file];
+    let (_, mut walk) = read_head(files, file).await?;
+    walk.read_as(place.format.clone());
+    walk.skip_to(place.at);
+    let Ok(event) = advance(files, &file.name, &mut walk).await? else { return Ok(true) };
+    let begins_with_its_gtid = match place.format.family {
+        Family::MySql => place.format.version() >= [5, 7, 0],
+        Family::MariaDb => true,
+    };
+    Ok(match begins_with_its_gtid {
+        true => event.kind().is_between() || event.kind() == Kind::Aside,
+        false => {
+            !matches!(event.body, Body::Statement(Statement::Ends)) && event.kind() != Kind::Xid
+        }
+    })
 }
 
 /// Searches files that follow each other, of which the first says where it begins.

@@ -7,7 +7,6 @@ use conclave_core::model::GtidSet;
 
 use super::{
     chain::{Chain, Files, Head, Previous, Scan, advance, head, read_head},
-    event::Kind,
     fault::{Fault, FileFault},
     format::Format,
     gtid::Gtid,
@@ -55,7 +54,8 @@ impl Selection {
         self.spans.iter().map(|span| span.end - span.begin).sum()
     }
 
-    fn add(&mut self, found: Transaction) {
+    /// Adds a transaction that a scan found.
+    pub fn add(&mut self, found: Transaction) {
         self.transactions += 1;
         match found.gtid {
             Gtid::MySql { origin, number } => self.gtids.insert_one(origin, number),
@@ -64,6 +64,21 @@ impl Selection {
         }
         for span in found.spans {
             join(&mut self.spans, span);
+        }
+    }
+
+    /// Adds what only the scan itself knows, once it is over.
+    #[must_use]
+    pub fn of<F: Files>(self, scan: &Scan<'_, F>) -> Self {
+        let torn = scan.endings().iter().filter_map(|(file, ending)| match ending {
+            Ending::Clean => None,
+            Ending::Torn { at, why } => Some((*file, *at, why.clone())),
+        });
+        Self {
+            formats: scan.formats().to_vec(),
+            unfinished: scan.unfinished().map(|(gtid, span)| (gtid.clone(), span)),
+            torn: torn.collect(),
+            ..self
         }
     }
 }
@@ -146,19 +161,7 @@ pub async fn select<F: Files>(
             selection.add(found);
         }
     }
-    Ok(finish(selection, &scan))
-}
-
-fn finish<F: Files>(mut selection: Selection, scan: &Scan<'_, F>) -> Selection {
-    selection.formats = scan.formats().to_vec();
-    selection.unfinished = scan.unfinished().map(|(gtid, span)| (gtid.clone(), span));
-    for (file, ending) in scan.endings() {
-        match ending {
-            Ending::Clean => {}
-            Ending::Torn { at, why } => selection.torn.push((*file, *at, why.clone())),
-        }
-    }
-    selection
+    Ok(selection.of(&scan))
 }
 
 /// Everything of a server's binary logs from a position on, across rotations.
@@ -180,7 +183,7 @@ pub async fn from_position<F: Files>(
     while let Some(found) = scan.next().await? {
         selection.add(found);
     }
-    Ok(finish(selection, &scan))
+    Ok(selection.of(&scan))
 }
 
 /// Sees that a transaction may begin at a position.
@@ -202,28 +205,11 @@ async fn check_boundary<F: Files>(
     let first = walk.at();
     walk.skip_to(position);
     let event = match advance(files, &file.name, &mut walk).await? {
-        Ok(event) if event.header.end == event.end() as u32 => event,
+        Ok(event) if [0, event.end() as u32].contains(&event.header.end) => event,
         Ok(_) | Err(_) => return Err(no_event()),
     };
-    match event.kind() {
-        Kind::Gtid
-        | Kind::TaggedGtid
-        | Kind::AnonymousGtid
-        | Kind::MariaGtid
-        | Kind::Rotate
-        | Kind::Stop
-        | Kind::Format
-        | Kind::PreviousGtids
-        | Kind::MariaGtidList => return Ok(()),
-        Kind::StartEncryption
-        | Kind::Query
-        | Kind::ExecuteLoad
-        | Kind::Xid
-        | Kind::XaPrepare
-        | Kind::Payload
-        | Kind::Incident
-        | Kind::Part
-        | Kind::Aside => {}
+    if event.kind().is_between() {
+        return Ok(());
     }
     // Without GTIDs only what is before can tell.
     walk.skip_to(first);

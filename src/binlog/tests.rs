@@ -4,6 +4,7 @@ mod chain;
 mod fixture;
 mod hostile;
 mod index;
+mod mariadb;
 mod relay;
 mod share;
 mod walk;

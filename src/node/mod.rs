@@ -8,6 +8,11 @@
 //! ```
 //! They stand alone: no manager is asked, and none of their state is agreed.
 
+pub mod apply;
+pub mod diff;
 pub mod disk;
 pub mod filter;
+pub mod login;
+pub mod purge;
 pub mod save;
+pub mod tool;

@@ -207,15 +207,6 @@ mariadb() {
     for file in binlog.000001 binlog.000002; do keep 1 $file "mariadb-source-$file" BINLOG; done
     cp "$work/2/relay.index" "$out/mariadb-relay.index"
     slay 1
-    # Encrypted.
-    echo "1;770A8A65DA156D24EE2A093277530142" >"$work/keys"
-    settings 1 plugin_load_add=file_key_management.so "file_key_management_filename=$work/keys" \
-        encrypt_binlog=ON
-    if start 1; then
-        sql 1 'RESET MASTER; INSERT INTO d.t (v) VALUES ("secret")'
-        cp "$work/1/binlog.000001" "$out/mariadb-encrypted.000001"
-        slay 1
-    fi
     slay 2
 }
 $kind
