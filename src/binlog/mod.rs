@@ -41,7 +41,7 @@ pub use fault::{Fault, FileFault};
 pub use format::{Checksum, Family, Format};
 pub use gtid::{Gtid, previous_gtids};
 pub use mariadb::{MariaGtid, MariaPosition};
-pub use select::{Selection, Wanted, from_position, select};
+pub use select::{Selection, Wanted, from_position, select, select_from};
 pub use share::{Share, Sink, shares};
 pub use transaction::{Span, Tracker, Transaction};
 pub use verify::Verify;

@@ -174,6 +174,21 @@ pub async fn from_position<F: Files>(
     file: &str,
     position: u64,
 ) -> Result<Selection, FileFault> {
+    select_from(files, chain, file, position, Wanted::All).await
+}
+
+/// What is wanted of that. Where a replica says how far it has received, only what is behind that
+/// has to be looked at, however large the file is.
+///
+/// # Errors
+/// As [`from_position`].
+pub async fn select_from<F: Files>(
+    files: &F,
+    chain: &Chain,
+    file: &str,
+    position: u64,
+    wanted: Wanted<'_>,
+) -> Result<Selection, FileFault> {
     let number = chain.index_of(file)?;
     if position > FIRST {
         check_boundary(files, chain, number, position).await?;
@@ -181,7 +196,9 @@ pub async fn from_position<F: Files>(
     let mut scan = Scan::from(files, chain, number, position);
     let mut selection = Selection::default();
     while let Some(found) = scan.next().await? {
-        selection.add(found);
+        if wanted.has(&found.gtid) {
+            selection.add(found);
+        }
     }
     Ok(selection.of(&scan))
 }

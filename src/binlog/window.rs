@@ -1,7 +1,7 @@
 //! The one stretch of a file that is in memory, and how far to read ahead.
 
 /// The most bytes that are ever asked for at once.
-pub const LARGEST_READ: usize = 64 << 20;
+pub const LARGEST_READ: usize = 8 << 20;
 /// First read, and the least that reading ahead falls back to.
 const LEAST_AHEAD: usize = 4 << 10;
 /// The most that is read ahead.

@@ -148,3 +148,103 @@ fn torn(chain: &Chain, selection: &Selection) -> Vec<String> {
     }
     said
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::binlog::{Checksum, Fault, Verify};
+
+    /// The golden logs of one MySQL 9.7 under the names that it gave them, with an index.
+    fn logs(dir: &Path) {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/binlog");
+        for number in 1..=3 {
+            let from = golden.join(format!("mysql97.00000{number}"));
+            fs::copy(from, dir.join(format!("binlog.00000{number}"))).unwrap();
+        }
+        fs::copy(golden.join("mysql97.index"), dir.join("binlog.index")).unwrap();
+    }
+
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    fn position(file: &str, position: u64) -> Begin {
+        Begin::Position { file: file.into(), position }
+    }
+
+    #[test]
+    fn the_same_tail_is_saved_by_position_and_by_gtids() {
+        let dir = tempfile::tempdir().unwrap();
+        logs(dir.path());
+        let have = "191d36cf-ec89-11f1-9dc8-9b7576f157df:1-9:tag_a:1".parse().unwrap();
+        let begins =
+            [position("binlog.000001", 3075), Begin::Beyond { base: "binlog".into(), have }];
+        let made = begins.map(|begin| {
+            let to = dir.path().join("out");
+            let dirs = ["/nonexistent".into(), dir.path().to_owned()];
+            let saved = now(save(&dirs, &begin, &to)).unwrap();
+            assert_eq!((saved.selection.transactions, saved.warnings), (3, Vec::<String>::new()));
+            let bytes = fs::read(&to).unwrap();
+            assert_eq!(bytes.len() as u64, saved.bytes);
+            bytes
+        });
+        assert!(made[0] == made[1]);
+        // Checksums end in the middle: up to there they fit.
+        let mut verify = Verify::file_of(Checksum::Crc32);
+        verify.push(&made[0][..127 + 563]).unwrap();
+        verify.finish().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5, "no part of a file is left");
+    }
+
+    #[test]
+    fn where_nothing_is_to_be_saved_no_file_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        logs(dir.path());
+        let to = dir.path().join("out");
+        let saved = now(save(&[dir.path().into()], &position("binlog.000003", 561), &to)).unwrap();
+        assert_eq!((saved.selection.transactions, to.exists()), (0, false));
+    }
+
+    #[test]
+    fn logs_that_are_not_there_or_damaged_are_told_and_no_file_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        logs(dir.path());
+        let to = dir.path().join("out");
+        let run = |begin| now(save(&[dir.path().into()], &begin, &to)).map_err(|e| e.to_string());
+        let place = dir.path().display();
+        let only = |base: &str| Begin::Only { base: base.into(), wanted: GtidSet::empty() };
+        assert_eq!(
+            run(position("binlog.000009", 4)),
+            Err(format!("wanted binlog.000009 in {place}, found none"))
+        );
+        assert_eq!(run(only("bin")), Err(format!("wanted bin.NUMBER in {place}, found none")));
+        assert!(run(position("binlog", 4)).unwrap_err().starts_with("wanted a log file's name"));
+        let mut bytes = fs::read(dir.path().join("binlog.000002")).unwrap();
+        bytes[765] ^= 1;
+        fs::write(dir.path().join("binlog.000002"), bytes).unwrap();
+        let said = run(position("binlog.000001", 3075)).unwrap_err();
+        assert!(said.starts_with("binlog.000002: the event at offset 730 is damaged"), "{said}");
+        fs::write(dir.path().join("binlog.000002"), b"\xfdbin and the rest is secret").unwrap();
+        let said = run(position("binlog.000001", 3075)).unwrap_err();
+        assert_eq!(said, Fault::Encrypted.of("binlog.000002").to_string());
+        assert!(!to.exists());
+    }
+
+    #[test]
+    fn an_index_that_lies_is_told_and_the_files_are_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        logs(dir.path());
+        fs::write(dir.path().join("binlog.index"), "./binlog.000001\n./binlog.000007\n").unwrap();
+        let to = dir.path().join("out");
+        let saved = now(save(&[dir.path().into()], &position("binlog.000001", 3075), &to)).unwrap();
+        assert_eq!(saved.selection.transactions, 3);
+        let told = [
+            "./binlog.000007 is in the index, and not there",
+            "binlog.000002 is there, and not in the index",
+            "binlog.000003 is there, and not in the index",
+        ];
+        assert_eq!(saved.warnings, told);
+    }
+}

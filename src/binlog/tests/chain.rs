@@ -115,6 +115,11 @@ fn everything_from_a_position_on_is_found_across_rotations() {
         let wanted: Vec<&str> = first.into_iter().chain(second).collect();
         assert_eq!(places(&chain, &from("mysql97.000001", position).unwrap()), wanted);
     }
+    let have = set("UUID:1-9:tag_b:1");
+    let beyond = Wanted::Beyond(&have);
+    let found = now(select_from(&files, &chain, "mysql97.000001", 2548, beyond)).unwrap();
+    let wanted = ["mysql97.000001 2548-2830", "mysql97.000002 531-808", "mysql97.000003 287-561"];
+    assert_eq!(places(&chain, &found), wanted);
     assert_eq!(from("mysql97.000003", 561).unwrap().transactions, 0);
     assert_eq!(from("mysql97.000001", 4).unwrap().transactions, 13);
     assert_eq!(from("mysql97.000001", 158).unwrap().transactions, 13);
