@@ -95,7 +95,7 @@ pub(super) async fn advance<F: Files>(
     walk: &mut Walk,
 ) -> Result<Result<Event, Ending>, FileFault> {
     loop {
-        match walk.next().map_err(|fault| fault.of(name))? {
+        match walk.step().map_err(|fault| fault.of(name))? {
             Step::Event(event) => return Ok(Ok(event)),
             Step::End(ending) => return Ok(Err(ending)),
             Step::Need(need) => feed(files, name, walk, need).await?,

@@ -1,7 +1,7 @@
 //! One file, event by event, without reading it: the walk says which range it needs next.
 //!
 //! ```text
-//!   next() -> Need{at, len}    read that much of the file, feed() it, ask again
+//!   step() -> Need{at, len}    read that much of the file, feed() it, ask again
 //!          -> Event(..)        one event; of most only the header was looked at
 //!          -> End(..)          nothing more that is whole
 //! ```
@@ -189,7 +189,7 @@ impl Walk {
     ///
     /// # Errors
     /// The file is none of those we read, or encrypted.
-    pub fn next(&mut self) -> Result<Step, Fault> {
+    pub fn step(&mut self) -> Result<Step, Fault> {
         let event = match self.format.is_none() {
             true => self.head(),
             false if self.at >= self.len => return Ok(Step::End(Ending::Clean)),

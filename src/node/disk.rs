@@ -69,12 +69,13 @@ impl Disk {
     pub fn chain(&self, base: &str) -> Result<(Chain, Vec<Mismatch>), DiskError> {
         let there = self.list(base)?;
         let index = self.index(base, &there)?;
-        let (chain, mismatches) = reconcile(&index, &there);
+        let (mut chain, mismatches) = reconcile(&index, &there);
+        if chain.files.is_empty() {
+            // It is an index of other files.
+            chain = reconcile(&names(&there), &there).0;
+        }
         match chain.files.is_empty() {
-            true => Err(DiskError::NotFound {
-                wanted: format!("{base}.NUMBER"),
-                dirs: self.dir.display().to_string(),
-            }),
+            true => Err(not_found(std::slice::from_ref(&self.dir), &format!("{base}.NUMBER"))),
             false => Ok((chain, mismatches)),
         }
     }

@@ -84,10 +84,12 @@ pub enum PurgeError {
         cause: mysql_async::Error,
     },
     /// It does not answer.
-    #[error("{what}: no answer within {} s", SQL_LIMIT.as_secs())]
+    #[error("{what}: no answer within {} s", limit.as_secs())]
     Silent {
         /// What was tried.
         what: &'static str,
+        /// How long.
+        limit: Duration,
     },
     /// It is no replica of one source.
     #[error("wanted a replica of one source, found {found} links")]
@@ -183,15 +185,15 @@ impl Purge {
 
     async fn connect(&self) -> Result<Conn, PurgeError> {
         let opts: OptsBuilder = self.login.options();
-        within("connect", Conn::new(opts)).await
+        within(SQL_LIMIT, "connect", Conn::new(opts)).await
     }
 
     async fn lock(&self, conn: &mut Conn) -> Result<(), PurgeError> {
         let own = self.cluster.as_ref().map(|cluster| format!("conclave.{cluster}"));
         for name in [MHA_LOCK.to_owned()].into_iter().chain(own) {
-            let asked = conn.exec_first("SELECT GET_LOCK(?, ?)", (&name, LOCK_SECONDS)).await;
-            let held: Option<Option<u8>> =
-                asked.map_err(|cause| PurgeError::Sql { what: "take the lock", cause })?;
+            let asked = conn.exec_first("SELECT GET_LOCK(?, ?)", (&name, LOCK_SECONDS));
+            let limit = SQL_LIMIT + Duration::from_secs(LOCK_SECONDS);
+            let held: Option<Option<u8>> = within(limit, "take the lock", asked).await?;
             if held.flatten() != Some(1) {
                 return Err(PurgeError::Locked { name });
             }
@@ -204,7 +206,7 @@ impl Purge {
         const OFF: &str = "SET GLOBAL relay_log_purge = OFF";
         let what = "switch relay_log_purge off";
         if execute(&mut conn, what, OFF).await.is_ok() {
-            let _ = within("log out", conn.disconnect()).await;
+            let _ = within(SQL_LIMIT, "log out", conn.disconnect()).await;
             return Ok(());
         }
         let again = async {
@@ -237,7 +239,7 @@ async fn purge(conn: &mut Conn, state: &State) -> Result<(), PurgeError> {
 async fn look(conn: &mut Conn) -> Result<State, PurgeError> {
     let what = "read relay_log_purge and relay_log_basename";
     let asked = conn.query_first("SELECT @@GLOBAL.relay_log_purge, @@GLOBAL.relay_log_basename");
-    let row: Option<(bool, Option<String>)> = within(what, asked).await?;
+    let row: Option<(bool, Option<String>)> = within(SQL_LIMIT, what, asked).await?;
     let (is_purging, path) = match row {
         Some((is_purging, Some(path))) => (is_purging, PathBuf::from(path)),
         Some((_, None)) | None => return Err(PurgeError::Odd { what, wanted: "a path" }),
@@ -268,27 +270,28 @@ async fn look(conn: &mut Conn) -> Result<State, PurgeError> {
 /// In the words of newer servers, or else in those of older ones and MariaDB.
 async fn status(conn: &mut Conn) -> Result<Vec<Row>, PurgeError> {
     let what = "read the replica's status";
-    match within(what, conn.query("SHOW REPLICA STATUS")).await {
+    match within(SQL_LIMIT, what, conn.query("SHOW REPLICA STATUS")).await {
         Err(PurgeError::Sql { cause: mysql_async::Error::Server(error), .. })
             if error.code == 1064 =>
         {
-            within(what, conn.query("SHOW SLAVE STATUS")).await
+            within(SQL_LIMIT, what, conn.query("SHOW SLAVE STATUS")).await
         }
         other => other,
     }
 }
 
 async fn execute(conn: &mut Conn, what: &'static str, sql: &str) -> Result<(), PurgeError> {
-    within(what, conn.query_drop(sql)).await
+    within(SQL_LIMIT, what, conn.query_drop(sql)).await
 }
 
 async fn within<T>(
+    limit: Duration,
     what: &'static str,
     asked: impl Future<Output = mysql_async::Result<T>>,
 ) -> Result<T, PurgeError> {
-    match tokio::time::timeout(SQL_LIMIT, asked).await {
+    match tokio::time::timeout(limit, asked).await {
         Ok(answer) => answer.map_err(|cause| PurgeError::Sql { what, cause }),
-        Err(_) => Err(PurgeError::Silent { what }),
+        Err(_) => Err(PurgeError::Silent { what, limit }),
     }
 }
 

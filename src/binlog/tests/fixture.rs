@@ -88,7 +88,7 @@ pub fn walk(bytes: &[u8]) -> Result<(Vec<Event>, Ending), Fault> {
 pub fn walk_from(mut walk: Walk, bytes: &[u8]) -> Result<(Vec<Event>, Ending), Fault> {
     let mut events = Vec::new();
     loop {
-        match walk.next()? {
+        match walk.step()? {
             Step::Event(event) => events.push(event),
             Step::End(ending) => return Ok((events, ending)),
             Step::Need(need) => {

@@ -135,3 +135,33 @@ fn events_of(bytes: &[u8]) -> Vec<(usize, usize)> {
     }
     events
 }
+
+#[test]
+fn a_transaction_that_goes_on_in_the_next_relay_log_is_whole() {
+    let (one, next) = (golden("mysql97-relay.000002"), golden("mysql97-relay.000003"));
+    let parts = [one[..568].to_vec(), [&next[..321], &one[568..4229]].concat()];
+    let names = ["relay.000002", "relay.000003"].map(str::to_owned);
+    let (files, chain) = Memory::with(names.into_iter().zip(parts).collect());
+    let found = now(select(&files, &chain, Wanted::All)).unwrap();
+    assert_eq!(found.transactions, 5);
+    let spans: Vec<_> = found.spans.iter().map(|s| (s.file, s.begin, s.end)).collect();
+    assert_eq!(spans, [(0, 369, 568), (1, 321, 321 + 4229 - 568)]);
+    let mut out = Vec::new();
+    let [share] = &shares(&found)[..] else { panic!("one file") };
+    now(share.copy(&files, &chain, &mut out)).unwrap();
+    assert!(out[share.head.len()..] == one[369..4229]);
+}
+
+#[test]
+fn a_transaction_that_was_received_again_is_there_once() {
+    // The link broke within it, and the source sent it anew.
+    let (one, next) = (golden("mysql97-relay.000002"), golden("mysql97-relay.000006"));
+    let again = [&next[..453], &one[369..4229]].concat();
+    let parts = [one[..568].to_vec(), again];
+    let names = ["relay.000002", "relay.000003"].map(str::to_owned);
+    let (files, chain) = Memory::with(names.into_iter().zip(parts).collect());
+    let found = now(select(&files, &chain, Wanted::All)).unwrap();
+    assert_eq!(found.transactions, 5);
+    let spans: Vec<_> = found.spans.iter().map(|s| (s.file, s.begin, s.end)).collect();
+    assert_eq!(spans, [(1, 453, 453 + 4229 - 369)]);
+}
