@@ -74,7 +74,7 @@ impl Follow {
             return None;
         }
         let begin = self.begin_of(&event.header)?;
-        let position = begin.position + u64::from(event.header.len);
+        let position = begin.position.saturating_add(event.header.len.into());
         self.next = Some(SourcePoint { file: begin.file.clone(), position });
         Some(begin)
     }
@@ -93,7 +93,7 @@ impl Follow {
 fn near(before: u64, low: u32) -> u64 {
     let same = before & !u64::from(u32::MAX) | u64::from(low);
     match before.saturating_sub(same) > u64::from(u32::MAX) / 2 {
-        true => same + (1 << 32),
+        true => same.saturating_add(1 << 32),
         false => same,
     }
 }
@@ -207,8 +207,12 @@ async fn search<F: Files>(
                 return Ok(Found::At(place));
             }
             if let (Some(begin), Body::Begin { length: Some(length), .. }) = (&begin, &event.body) {
-                let behind = begin.position + length;
-                if begin.file == target.file && behind <= target.position {
+                let behind = begin.position.saturating_add(*length);
+                let is_before = match begin.file == target.file {
+                    true => behind <= target.position,
+                    false => is_behind(target, begin),
+                };
+                if is_before {
                     let to = before.saturating_add(*length);
                     if leap(files, &file.name, &mut walk, to, behind as u32).await? {
                         let next = SourcePoint { file: begin.file.clone(), position: behind };
@@ -265,7 +269,8 @@ async fn guess<F: Files>(
         Ok(_) | Err(_) => return Ok(None),
     };
     let begin = u64::from(first.header.end.wrapping_sub(first.header.len));
-    let Some(at) = target.position.checked_sub(begin).map(|more| first.at + more) else {
+    let Some(at) = target.position.checked_sub(begin).map(|more| first.at.saturating_add(more))
+    else {
         return Ok(None);
     };
     if at > file.len || at > first.at && at < first.end() {

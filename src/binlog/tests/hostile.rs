@@ -73,6 +73,20 @@ proptest! {
 }
 
 #[test]
+fn positions_and_lengths_beyond_all_bounds_are_survived() {
+    // The source's position in the first rotate event, and a transaction's own length.
+    let mut rotated = golden("mysql97-relay.000002");
+    rotated[177..185].fill(0xff);
+    let mut long = golden("mysql97-relay.000002");
+    let length = long[369..448].windows(3).position(|part| part == [0xfc, 0x04, 0x03]).unwrap();
+    long[369 + length] = 254;
+    long[369 + length + 1..369 + length + 9].fill(0xff);
+    for bytes in [rotated, long] {
+        use_all_of(bytes);
+    }
+}
+
+#[test]
 fn a_file_of_another_kind_is_named_as_what_it_is() {
     let fault = |change: fn(&mut Vec<u8>)| {
         let mut bytes = golden("mysql97.000001");
