@@ -33,7 +33,7 @@ const SQL_LIMIT: Duration = Duration::from_secs(10);
 /// How long an attempt of a failover may hold the lock before we give up.
 const LOCK_SECONDS: u64 = 200;
 /// How long the applier may take to go on to the next file.
-const PURGE_LIMIT: Duration = Duration::from_secs(30);
+const PURGE_LIMIT: Duration = Duration::from_secs(15);
 /// Between two looks.
 const PAUSE: Micros = Micros(100_000);
 /// So much of a file is given back at once.
@@ -221,15 +221,14 @@ impl Purge {
 async fn purge(conn: &mut Conn, state: &State) -> Result<(), PurgeError> {
     execute(conn, "switch relay_log_purge on", "SET GLOBAL relay_log_purge = ON").await?;
     execute(conn, "rotate the relay log", "FLUSH NO_WRITE_TO_BINLOG RELAY LOGS").await?;
+    // The server keeps the file that its applier has just left, for the next time.
     let deadline = SystemClock.after(PURGE_LIMIT);
+    let was_applied =
+        |name: &str| log_name(name).is_some_and(|name| name.number < state.applier_at);
     loop {
-        let now = look(conn).await?;
         let (chain, _) = state.disk.chain(&state.base)?;
-        let is_applied =
-            |name: &str| log_name(name).is_some_and(|name| name.number < now.applier_at);
-        let is_gone = !chain.files.iter().any(|file| is_applied(&file.name));
-        // The file that was open at the beginning goes, too, once the applier has left it.
-        if is_gone && now.applier_at > state.applier_at || SystemClock.left(deadline).is_zero() {
+        let is_gone = !chain.files.iter().any(|file| was_applied(&file.name));
+        if is_gone || SystemClock.left(deadline).is_zero() {
             return Ok(());
         }
         SystemClock.sleep(PAUSE).await;
