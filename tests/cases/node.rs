@@ -160,7 +160,8 @@ fn relay_logs_that_are_applied_are_purged_and_replication_goes_on() {
     let purge = ["purge_relay_logs", "--socket", SOCKET, "--workdir", "/srv"];
     let said = must(&db2, &purge);
     assert!(said.ends_with("0 applied ones are left\n"), "{said}");
-    assert!(relay_logs() <= 2, "{} relay logs: {said}", relay_logs());
+    // The one in use, the one that the applier has just left, and perhaps one that came since.
+    assert!(relay_logs() <= 3, "{} relay logs: {said}", relay_logs());
     assert!(!Path::new(&db2.srv()).join("conclave-relay-links").exists());
     assert_eq!(db2.sql_value("SELECT @@GLOBAL.relay_log_purge").unwrap(), "0");
     insert(&db1, 60, 65);
