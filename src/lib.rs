@@ -2,10 +2,12 @@
 
 pub mod adapters;
 pub mod api;
+pub mod binlog;
 pub mod cli;
 pub mod config;
 #[cfg(test)]
 mod golden;
+pub mod node;
 pub mod raft;
 pub mod run;
 pub mod tls;

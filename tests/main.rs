@@ -13,6 +13,7 @@ mod cases {
     mod leader;
     mod local;
     mod mistakes;
+    mod node;
     mod operator;
     mod quorum;
     mod returning;

@@ -10,6 +10,7 @@ mod failover;
 mod group;
 mod harden;
 mod manager;
+mod node;
 mod pause;
 pub mod print;
 mod reach;
@@ -80,6 +81,9 @@ enum Command {
     #[command(subcommand)]
     Tls(tls::Command),
     Manager(manager::Args),
+    /// Save, apply and purge logs on a database host, by hand or from cron
+    #[command(subcommand)]
+    Node(node::Command),
     #[command(hide = true)]
     Turnstile(turnstile::Args),
     /// Print the version
@@ -166,6 +170,7 @@ fn run(cli: Cli, start: Start) -> Done {
             Command::Group(command) => group::run(&reach, command).await,
             Command::Tls(command) => tls::run(command),
             Command::Manager(args) => manager::run(args, start).await,
+            Command::Node(command) => node::run(command).await,
             Command::Turnstile(args) => turnstile::run(args),
             Command::Version => {
                 println!("conclave {}", env!("CARGO_PKG_VERSION"));

@@ -134,6 +134,34 @@ fn a_manager_that_cannot_start_says_why_and_ends_with_1() {
 }
 
 #[test]
+fn a_node_tool_understands_the_line_that_mha_would_type() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/binlog");
+    let save = |start_pos: u32, dirs: &str, more: &str| {
+        exit(&format!(
+            "conclave node save_binary_logs --command=save --start_file=mysql97.000003 \
+             --start_pos={start_pos} --binlog_dir={dirs} --output_file={}/out \
+             --handle_raw_binlog=1 --disable_log_bin=0 --manager_version=0.58 \
+             --datadir=/var/lib/mysql {more}",
+            dir.path().display()
+        ))
+    };
+    let dirs = format!("/nonexistent,{logs}");
+    assert_eq!(save(287, &dirs, "").0, 0);
+    assert_eq!(std::fs::metadata(dir.path().join("out")).unwrap().len(), 127 + 561 - 287);
+    assert_eq!(save(561, &dirs, "").0, 10);
+    let none = (1, "wanted mysql97.000003 in /nonexistent, found none".to_owned());
+    assert_eq!(save(287, "/nonexistent", ""), none);
+    let within = "mysql97.000003: position 429 is within a transaction that begins at 287";
+    assert_eq!(save(429, logs, ""), (1, within.into()));
+    assert_eq!(exit("conclave node save-binary-logs --command save").0, 2);
+    let test = format!(
+        "conclave node save_binary_logs --command=test --binlog_prefix=mysql97 --binlog_dir={logs}"
+    );
+    assert_eq!(exit(&test).0, 0);
+}
+
+#[test]
 fn help_is_as_agreed() {
     let mut help = Cli::command().render_long_help().to_string();
     for name in ["status", "explain", "failover", "report", "pause"] {
