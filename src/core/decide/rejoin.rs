@@ -84,7 +84,7 @@ fn unfit(
     discard: Discard,
     findings: Option<&crate::model::Findings>,
 ) -> Vec<String> {
-    let count = errant.count();
+    let count = errant.counted();
     match (discard, findings) {
         (_, None) => {
             vec![format!("what {server} has extra was not examined yet; conclave status shows why")]
@@ -94,7 +94,7 @@ fn unfit(
             let doubts = found.doubts.iter();
             doubts
                 .map(|doubt| {
-                    let (count, why) = (doubt.set.count(), &doubt.why);
+                    let (count, why) = (doubt.set.counted(), &doubt.why);
                     format!("{count} may have been acknowledged ({why}): {}", doubt.set)
                 })
                 .collect()

@@ -60,7 +60,7 @@ pub fn discover(
     let known: Vec<_> = names.filter_map(known).collect();
     for (at, (name, uuid)) in known.iter().enumerate() {
         if let Some((other, _)) = known[..at].iter().find(|(_, other)| other == uuid) {
-            return Err(format!("{other} and {name} are one and the same server: uuid {uuid}"));
+            return Err(format!("{other} and {name} are one and the same server: {uuid}"));
         }
     }
     let primary = match &writable[..] {

@@ -455,11 +455,11 @@ impl Problem {
                 format!("{server} has transactions that the primary lacks: {gtids}")
             }
             Problem::WrongIdentity { server, wanted, found } => format!(
-                "the server at {server}'s address is another one: wanted uuid {wanted}, found \
+                "the server at {server}'s address is another one: wanted {wanted}, found \
                  {found}"
             ),
             Problem::SameServer { server, other, uuid } => {
-                format!("{server} and {other} are one and the same server: uuid {uuid}")
+                format!("{server} and {other} are one and the same server: {uuid}")
             }
             Problem::Requirement { server, what } => {
                 format!("{server} does not keep what the mode needs: {what}")

@@ -102,7 +102,7 @@ fn primary_is_adopted_when_one_server_takes_writes_and_all_others_follow_it() {
     let text = "db1 takes writes, but db3 follows 10.0.0.2:3306 instead of 10.0.0.1:3306";
     assert_eq!(why(astray), err(text));
     let same = why(but(2, replica_facts(2, 1, run(1, 9))));
-    let text = format!("db2 and db3 are one and the same server: uuid {}", uuid(2));
+    let text = format!("db2 and db3 are one and the same server: {}", uuid(2));
     assert_eq!(same, Err(text));
 }
 
