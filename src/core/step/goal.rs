@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     decide::{StepOrder, upkeep},
     model::{
-        Applier, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, ServerFacts, ServerName,
-        Setting, StepKind,
+        Applier, Family, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, ServerFacts,
+        ServerName, Setting, StepKind,
     },
     ports::{Place, SqlAction},
 };
@@ -83,10 +83,7 @@ pub fn next(
             close_for_writes(order, facts, seen, (candidate, ackers, *acks))
         }
         StepKind::Reopen { acks } => reopen(facts, *acks),
-        StepKind::StopReceiver => match facts.is_receiver_off() {
-            true => Next::Met,
-            false => Next::Act(SqlAction::StopReceiver),
-        },
+        StepKind::StopReceiver => stop_receiver(facts, acts),
         StepKind::CatchUp { donor, target } => catch_up(order, facts, donor, target),
         StepKind::Apply { target } => apply(facts, target),
         StepKind::Detach => detach(facts),
@@ -185,6 +182,21 @@ fn reopen(facts: &ServerFacts, acks: u32) -> Next {
         (true, _) => Next::Act(SqlAction::SetWritable),
         (false, true) => Next::Act(SqlAction::SetOffline { on: false }),
         (false, false) => Next::Met,
+    }
+}
+
+/// MariaDB throws a relay log away when replication is started after both threads had stopped: its
+/// applier runs before its receiver is stopped. And there a killed start of a receiver may take effect
+/// late, but not after another stop (SAFETY section 7): one is always made.
+fn stop_receiver(facts: &ServerFacts, acts: usize) -> Next {
+    let applier = facts.replica.as_ref().map(|replica| &replica.applier);
+    match (facts.family(), facts.is_receiver_off(), applier) {
+        (Family::MariaDb, false, Some(Applier::Off)) if acts == 0 => {
+            Next::Act(SqlAction::StartApplier)
+        }
+        (Family::MariaDb, true, Some(_)) if acts == 0 => Next::Act(SqlAction::StopReceiver),
+        (Family::Mysql | Family::MariaDb, true, _) => Next::Met,
+        (Family::Mysql | Family::MariaDb, false, _) => Next::Act(SqlAction::StopReceiver),
     }
 }
 
@@ -552,8 +564,12 @@ fn harden(facts: &ServerFacts, settings: &BTreeSet<Setting>) -> Next {
 /// 3, measured).
 fn harmless(facts: &ServerFacts) -> Option<SqlAction> {
     let is_source = facts.semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.source_enabled);
-    if (is_source || !facts.read_only) && !facts.offline {
+    if (is_source || !facts.read_only) && !facts.offline && facts.has_offline_mode() {
         return Some(SqlAction::SetOffline { on: true });
+    }
+    // Without that, those who are connected are cut as it is made read-only.
+    if !facts.read_only && !facts.has_offline_mode() {
+        return Some(SqlAction::SetReadOnly);
     }
     if is_source {
         return Some(SqlAction::SetSemiSyncSource { on: false, acks: 0 });
