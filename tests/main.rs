@@ -12,7 +12,9 @@ mod cases {
     mod hooks;
     mod leader;
     mod local;
+    mod mariadb;
     mod mistakes;
+    mod modes;
     mod node;
     mod operator;
     mod quorum;

@@ -55,6 +55,7 @@ pub fn refusal_remedy(refusal: &Refusal) -> &'static str {
             | Refusal::Filters { .. }
             | Refusal::OlderVersion { .. }
             | Refusal::NotSurveyed { .. }
+            | Refusal::Unsupported { .. }
             | Refusal::Paused { .. }
             | Refusal::NotAutomatic
             | Refusal::AttemptOpen { .. }
@@ -161,6 +162,10 @@ fn refusal_cause(refusal: &Refusal) -> &'static str {
         }
         Refusal::OlderVersion { .. } => {
             "MySQL replicates from an older server to a newer one, not the other way round"
+        }
+        Refusal::Unsupported { .. } => {
+            "not every server has what a promise or a way rests on: MariaDB keeps no evidence for mode \
+             quorum, and neither it nor MySQL 5.6 has super_read_only, which a switchover rests on"
         }
         Refusal::NotSurveyed { .. } => {
             "who is busy on the primary is asked right before; it did not answer, or the managers' \
@@ -341,6 +346,10 @@ fn refusals() -> Vec<Refusal> {
             candidate: "9.7.4".into(),
         },
         Refusal::NotSurveyed { server: "db1".into(), why: "access denied".into() },
+        Refusal::Unsupported {
+            server: "db1".into(),
+            what: "MariaDB 11.8.6 has no super_read_only".into(),
+        },
     ]
 }
 

@@ -339,8 +339,18 @@ pub struct RejoinDocument {
 pub struct GtidDocument {
     /// How many.
     pub count: u64,
+    /// No more than that: of MariaDB's numbers nobody can tell how many are transactions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_most: bool,
     /// Which.
     pub set: String,
+}
+
+impl GtidDocument {
+    /// How many, in words.
+    pub fn counted(&self) -> String {
+        format!("{}{}", if self.at_most { "at most " } else { "" }, self.count)
+    }
 }
 
 /// One floating address.

@@ -156,17 +156,17 @@ pub fn goal(target: &ServerName, goal: &StepKind) -> String {
         StepKind::Rebuild { donor, extra } => format!(
             "replace the data of {target} by a copy of {donor}'s, and with it discard {} \
              transaction(s)",
-            extra.count()
+            extra.counted()
         ),
         StepKind::StartServer => format!("start the service of {target}"),
         StepKind::SaveExtra { extra, .. } => format!(
             "copy {} transaction(s) that the primary lacks from the binary logs of {target} to files",
-            extra.count()
+            extra.counted()
         ),
         StepKind::Examine { extra, .. } => format!(
             "find out from the logs of {target} whether {} transaction(s) that the primary lacks can \
              have been acknowledged",
-            extra.count()
+            extra.counted()
         ),
         StepKind::Arm { acks: 0, .. } => {
             format!("commits on {target} wait for no acknowledgement any more")
@@ -265,10 +265,13 @@ fn step_evidence(evidence: &StepEvidence) -> String {
                 Some(cut) => format!("; cut: {}", cut.join("; ")),
             };
             let access = if *read_only { "read-only" } else { "writable" };
-            match received.minus(executed).count() {
-                0 => format!("{access}, executed {}{cut}", short(executed)),
-                more => {
-                    format!("{access}, executed {}, {more} more received{cut}", short(executed))
+            let more = received.minus(executed);
+            let executed = short(executed);
+            match more.is_empty() {
+                true => format!("{access}, executed {executed}{cut}"),
+                false => {
+                    let more = more.counted();
+                    format!("{access}, executed {executed}, {more} more received{cut}")
                 }
             }
         }
@@ -287,11 +290,11 @@ fn step_evidence(evidence: &StepEvidence) -> String {
 pub fn extra(findings: &Findings) -> String {
     let mut parts = Vec::new();
     if !findings.proved.is_empty() {
-        let (count, set) = (findings.proved.count(), &findings.proved);
+        let (count, set) = (findings.proved.counted(), &findings.proved);
         parts.push(format!("{count} proved never acknowledged: {set}"));
     }
     for Doubt { set, why } in &findings.doubts {
-        parts.push(format!("{} that may have been acknowledged ({why}): {set}", set.count()));
+        parts.push(format!("{} that may have been acknowledged ({why}): {set}", set.counted()));
     }
     parts.join("; ")
 }
@@ -368,18 +371,20 @@ pub fn candidate(stage: &Stage) -> Option<&ServerName> {
 
 /// A set for documents.
 pub fn gtids(set: &GtidSet) -> GtidDocument {
-    GtidDocument { count: set.count(), set: set.to_string() }
+    GtidDocument { count: set.count(), at_most: !set.is_exact(), set: set.to_string() }
 }
 
-/// A set for a line: each uuid by its first eight digits.
+/// A set for a line: each uuid by its first eight digits, MariaDB's as they are.
 pub fn short(set: &GtidSet) -> String {
     if set.is_empty() {
         return "no transaction".into();
     }
     let text = set.to_string();
     let parts = text.split(',').map(|part| match part.split_once(':') {
-        Some((uuid, rest)) => format!("{}..:{rest}", uuid.get(..8).unwrap_or(uuid)),
-        None => part.to_owned(),
+        Some((uuid, rest)) if uuid.len() == 36 => {
+            format!("{}..:{rest}", uuid.get(..8).unwrap_or(uuid))
+        }
+        Some(_) | None => part.to_owned(),
     });
     parts.collect::<Vec<_>>().join(" ")
 }

@@ -394,6 +394,11 @@ pub fn replica_facts(server: u64, source: u64, executed: GtidSet) -> ServerFacts
     }
 }
 
+/// The same server if it were MariaDB's.
+pub fn of_mariadb(facts: ServerFacts) -> ServerFacts {
+    ServerFacts { version: "11.8.6-MariaDB-log".into(), ..facts }
+}
+
 /// Changes the link of a replica.
 pub fn link(facts: &mut ServerFacts) -> &mut ReplicaFacts {
     facts.replica.as_mut().expect("it is a replica")

@@ -78,8 +78,11 @@ impl MysqlSession {
         if matches!(action, SqlAction::ChangeSource { .. } | SqlAction::ForgetSource) {
             self.link = None;
         }
+        let is_cut = *action == SqlAction::SetReadOnly && self.dialect.cuts_one_by_one();
         let mut done = if *action == SqlAction::StopApplier {
             self.stop_applier(&sql, deadline).await
+        } else if is_cut {
+            self.close_and_cut(&sql, deadline).await
         } else {
             self.wire.run(&sql, deadline).await
         };

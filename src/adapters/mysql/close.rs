@@ -6,6 +6,7 @@ use conclave_core::{
     model::{Micros, Mono},
     ports::{PortError, SqlAction},
 };
+use mysql_async::Row;
 use tokio::time::timeout;
 
 use super::{MysqlSession, act::failed, dialect::Client, fault::Fault, wire::Wire};
@@ -45,6 +46,29 @@ impl MysqlSession {
         let (done, cut) = tokio::join!(set, cut);
         done.map_err(fail)?;
         cut.map_err(|fault| failed(&fault, "cut who is in the way", &target.label, None))
+    }
+
+    /// Makes a server read-only that has no `offline_mode`: whoever is in the way is cut before, and
+    /// who came in between after it. All on the connection that holds the lock.
+    pub(super) async fn close_and_cut(
+        &mut self,
+        sql: &str,
+        deadline: Mono,
+    ) -> Result<Vec<Vec<Row>>, Fault> {
+        self.cut_all(deadline).await?;
+        let done = self.wire.run(sql, deadline).await?;
+        self.cut_all(deadline).await?;
+        Ok(done)
+    }
+
+    async fn cut_all(&mut self, deadline: Mono) -> Result<(), Fault> {
+        let list = self.dialect.list_clients(&self.place.admin_account);
+        let sets = self.wire.run(&list, deadline).await?;
+        let clients = self.dialect.clients(&sets).map_err(|odd| Fault::Odd(odd.0))?;
+        for client in clients {
+            kill(&mut self.wire, &format!("KILL {}", client.id), deadline).await?;
+        }
+        Ok(())
     }
 
     /// Unprivileged sessions are cut by one switch, privileged ones one by one.

@@ -84,7 +84,7 @@ impl MysqlSession {
         };
         let dialect = Dialect::of(wire.version()).map_err(|why| failed(Fault::Local(why)))?;
         if !is_held {
-            oust(&mut wire, place, token, deadline).await?;
+            oust(&mut wire, dialect, place, token, deadline).await?;
         }
         Ok(Self { shared, place: place.clone(), wire, dialect, link: None, eye })
     }
@@ -143,13 +143,15 @@ async fn begin(
     token: Token,
     deadline: Mono,
 ) -> Result<bool, Fault> {
-    let sql = format!("{SETTINGS}; {}", take(&place.cluster.0, token, 0));
+    let dialect = Dialect::of(wire.version()).map_err(Fault::Local)?;
+    let sql = format!("{SETTINGS}; {}", take(&place.cluster.0, shown(dialect, token), 0));
     is_taken(&wire.run(&sql, deadline).await?)
 }
 
 /// Ends the session that holds the lock, unless it is a newer actor's, and takes the lock.
 async fn oust(
     wire: &mut Wire,
+    dialect: Dialect,
     place: &Place,
     token: Token,
     deadline: Mono,
@@ -174,7 +176,8 @@ async fn oust(
         }
     }
     let wait = SystemClock.left(deadline).as_secs().clamp(1, 3600);
-    let sets = wire.run(&take(cluster, token, wait), deadline).await.map_err(failed)?;
+    let sets =
+        wire.run(&take(cluster, shown(dialect, token), wait), deadline).await.map_err(failed)?;
     if is_taken(&sets).map_err(failed)? {
         return Ok(());
     }
@@ -188,8 +191,8 @@ async fn oust(
 
 /// Takes the lock, waiting up to `wait` seconds, and with it the locks that show the token. A
 /// former holder's end may still be letting go of those one by one, hence the second for each.
-fn take(cluster: &str, token: Token, wait: u64) -> String {
-    let shown = marks(token).into_iter().flatten();
+fn take(cluster: &str, shown: Option<Vec<String>>, wait: u64) -> String {
+    let shown = shown.into_iter().flatten();
     let shown: String =
         shown.map(|mark| format!(", GET_LOCK('conclave.{cluster}.{mark}', 1)")).collect();
     format!(
@@ -207,6 +210,11 @@ fn who(cluster: &str) -> String {
 
 fn all_marks() -> impl Iterator<Item = String> {
     ['e', 't'].into_iter().flat_map(|part| (0..BITS).map(move |bit| format!("{part}{bit}")))
+}
+
+/// The marks that a session can hold beside the lock.
+fn shown(dialect: Dialect, token: Token) -> Option<Vec<String>> {
+    marks(token).filter(|_| dialect.has_many_locks())
 }
 
 /// The marks of a token; `None` if it is too large to be shown. Epoch zero and term zero have none.
@@ -279,9 +287,13 @@ mod tests {
     #[test]
     fn marks_are_taken_only_with_the_lock() {
         assert_eq!(
-            take("a", token(1, 2), 3),
+            take("a", marks(token(1, 2)), 3),
             "SELECT IF(GET_LOCK('conclave.a', 3) = 1, CONCAT_WS('', 1, \
              GET_LOCK('conclave.a.e0', 1), GET_LOCK('conclave.a.t1', 1)), 0) AS held"
+        );
+        assert_eq!(
+            take("a", None, 3),
+            "SELECT IF(GET_LOCK('conclave.a', 3) = 1, CONCAT_WS('', 1), 0) AS held"
         );
     }
 }

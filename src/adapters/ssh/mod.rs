@@ -55,6 +55,9 @@ type Slot = Arc<tokio::sync::Mutex<Option<Arc<Login>>>>;
 /// A command that has not begun on the host by then is refused there: whoever sent it may have been
 /// overtaken by somebody who never came by.
 const START: Duration = Duration::from_secs(2);
+/// A host that does not let us in for so long is not waited for: a fence is tried three times, and all
+/// of that within the time that an attempt has.
+const LOGIN_LIMIT: Duration = Duration::from_secs(5);
 /// A standing session that does not open a channel in this time is given up for a new one.
 const STANDING_LIMIT: Duration = Duration::from_millis(500);
 
@@ -136,7 +139,7 @@ impl Shared {
             *slot = Some(login.clone());
             Ok((login, false))
         };
-        match timeout(SystemClock.left(deadline), opening).await {
+        match timeout(LOGIN_LIMIT.min(SystemClock.left(deadline)), opening).await {
             Ok(login) => login,
             Err(_) => {
                 let why = format!("log in to {}: no answer in time", session::label(target));

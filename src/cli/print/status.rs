@@ -3,8 +3,8 @@
 use super::{Paint, ago, columns, cut, reason, utc, wrap};
 use crate::api::document::{
     AttemptDocument, BallotDocument, ClusterDocument, ClusterListDocument, DoubtDocument,
-    ExtraDocument, ForecastDocument, GroupDocument, GtidDocument, Health, ManagerDocument,
-    ProblemDocument, RejoinDocument, SavedDocument, ServerDocument, StatusDocument, StepDocument,
+    ExtraDocument, ForecastDocument, GroupDocument, Health, ManagerDocument, ProblemDocument,
+    RejoinDocument, SavedDocument, ServerDocument, StatusDocument, StepDocument,
 };
 
 /// A state that is longer gets a line of its own.
@@ -196,7 +196,8 @@ fn tree(servers: &[ServerDocument], paint: Paint) -> String {
             more(&server.state);
         }
         if let Some(errant) = server.errant.as_ref().filter(|errant| errant.count > 0) {
-            more(&format!("has {} that the primary lacks: {}", errant.count, errant.set));
+            let (count, set) = (errant.counted(), &errant.set);
+            more(&format!("has {count} that the primary lacks: {set}"));
         }
         verdict(server.extra.as_ref()).iter().for_each(|line| more(line));
     }
@@ -213,10 +214,11 @@ pub(super) fn verdict(extra: Option<&ExtraDocument>) -> Vec<String> {
         );
     }
     if extra.proved.count > 0 {
-        let GtidDocument { count, set } = &extra.proved;
+        let (count, set) = (extra.proved.counted(), &extra.proved.set);
         out.push(format!("{count} proved never acknowledged: {set}"));
     }
-    for DoubtDocument { gtids: GtidDocument { count, set }, why } in &extra.doubts {
+    for DoubtDocument { gtids, why } in &extra.doubts {
+        let (count, set) = (gtids.counted(), &gtids.set);
         out.push(format!("{count} may have been acknowledged: {set}: {why}"));
     }
     if let Some(SavedDocument { path, sha256 }) = &extra.saved {
@@ -245,7 +247,7 @@ pub fn rejoin(plan: &RejoinDocument, paint: Paint) -> String {
 pub(super) fn extras(extras: &[ExtraDocument]) -> String {
     let mut out = String::new();
     for extra in extras {
-        let GtidDocument { count, set } = &extra.gtids;
+        let (count, set) = (extra.gtids.counted(), &extra.gtids.set);
         out += &wrap("  ", 4, &format!("{} has {count} transaction(s) more: {set}", extra.server));
         for line in verdict(Some(extra)) {
             out += &wrap("    ", 6, &line);
@@ -299,13 +301,12 @@ fn row(branch: &str, server: &ServerDocument) -> Vec<String> {
 }
 
 fn gtids(server: &ServerDocument) -> String {
-    let missing = server.missing.as_ref().map(|missing| missing.count);
-    let errant = server.errant.as_ref().map_or(0, |errant| errant.count);
-    match (missing, errant) {
-        (_, 1..) => format!("{errant} ERRANT"),
-        (Some(0), 0) => "nothing missing".into(),
-        (Some(count), 0) => format!("{count} missing"),
-        (None, 0) => match &server.executed_short {
+    let errant = server.errant.as_ref().filter(|errant| errant.count > 0);
+    match (&server.missing, errant) {
+        (_, Some(errant)) => format!("{} ERRANT", errant.counted()),
+        (Some(missing), None) if missing.count == 0 => "nothing missing".into(),
+        (Some(missing), None) => format!("{} missing", missing.counted()),
+        (None, None) => match &server.executed_short {
             Some(executed) => format!("GTID {}", first_part(executed)),
             None => String::new(),
         },
@@ -317,7 +318,7 @@ fn first_part(set: &str) -> String {
     let mut parts = set.split(' ');
     let first = parts.next().unwrap_or_default();
     // "no transaction" is no list of parts.
-    match parts.filter(|part| part.contains(':')).count() {
+    match parts.filter(|part| part.contains([':', '-'])).count() {
         0 => set.to_owned(),
         more => format!("{first} and {more} more"),
     }

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::view::ClusterView;
+use super::{
+    requirement,
+    view::{ClusterView, FRESH},
+};
 use crate::{
     model::{
-        Applier, GtidSet, Mode, Mono, PromotionRule, Ranked, ServerDefinition, ServerFacts,
+        Applier, Family, GtidSet, Mode, Mono, PromotionRule, Ranked, ServerDefinition, ServerFacts,
         ServerName,
     },
     state::{ClusterState, Member, Standing},
@@ -45,9 +48,10 @@ pub fn rank(
         if primaries.contains(&server.name) {
             continue;
         }
-        let facts = view.facts(&server.name, now, super::view::FRESH);
+        let facts = view.facts(&server.name, now, FRESH);
         let got = received.get(&server.name);
-        let missing = got.map_or(u64::MAX, |got| target.minus(got).count());
+        let lacks = got.map(|got| target.minus(got));
+        let missing = lacks.as_ref().map_or(u64::MAX, GtidSet::count);
         let is_far = primary_rack.is_some_and(|primary| primary.rack != server.rack);
         let keys = Keys {
             is_eligible: std::cmp::Reverse(true),
@@ -55,13 +59,17 @@ pub fn rank(
             rule: server.promotion,
             missing,
             is_far,
-            version: facts.map(|facts| version_key(&facts.version)).unwrap_or_default(),
+            version: facts.map(ServerFacts::release).unwrap_or_default(),
             order,
         };
         let mut against = reasons_against(cluster, server, facts, got, errant.get(&server.name));
         against.extend(readers(cluster, &server.name, received));
+        let others = received.keys().filter(|other| **other != server.name);
+        let others = others.filter_map(|other| Some((other, view.facts(other, now, FRESH)?)));
+        against
+            .extend(facts.into_iter().flat_map(|facts| unfollowed(cluster, facts, others.clone())));
         let keys = Keys { is_eligible: std::cmp::Reverse(against.is_empty()), ..keys };
-        let named = keys.named(server, facts);
+        let named = keys.named(server, facts, lacks.as_ref());
         rows.push((keys, Ranked { server: server.name.clone(), against, keys: named }));
     }
     rows.sort_by(|a, b| a.0.cmp(&b.0));
@@ -83,7 +91,12 @@ struct Keys {
 }
 
 impl Keys {
-    fn named(&self, server: &ServerDefinition, facts: Option<&ServerFacts>) -> Vec<String> {
+    fn named(
+        &self,
+        server: &ServerDefinition,
+        facts: Option<&ServerFacts>,
+        lacks: Option<&GtidSet>,
+    ) -> Vec<String> {
         let mut out = Vec::new();
         if self.is_wanted.0 {
             out.push("asked for by the operator".into());
@@ -94,10 +107,10 @@ impl Keys {
             PromotionRule::Avoid => "rule avoid".into(),
             PromotionRule::Never => "rule never".into(),
         });
-        out.push(match self.missing {
-            0 => "lacks no transaction".into(),
-            u64::MAX => "received set unknown".into(),
-            some => format!("lacks {some} transaction(s)"),
+        out.push(match lacks {
+            None => "received set unknown".into(),
+            Some(lacks) if lacks.is_empty() => "lacks no transaction".into(),
+            Some(lacks) => format!("lacks {} transaction(s)", lacks.counted()),
         });
         out.push(match self.is_far {
             true => format!("rack {}", server.rack),
@@ -141,11 +154,20 @@ fn reasons_against(
             out.push("log_bin or log_replica_updates is off: nobody could follow it".into());
         }
         let has_source = facts.semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.has_source);
-        if cluster.definition.mode == Mode::Quorum && !has_source {
-            out.push("the semi-sync source plugin is not there: its commits could not wait".into());
+        match (cluster.definition.mode, facts.family()) {
+            (Mode::Quorum, Family::MariaDb) => out.push(requirement::NO_QUORUM.into()),
+            (Mode::Quorum, Family::Mysql) if !has_source => out.push(
+                "the semi-sync source plugin is not there: its commits could not wait".into(),
+            ),
+            (Mode::Quorum | Mode::Fenced | Mode::BestEffort, _) => {}
         }
         if !facts.gtid_mode {
-            out.push("gtid_mode is off".into());
+            out.push(match facts.family() {
+                Family::Mysql => "gtid_mode is off".into(),
+                Family::MariaDb => {
+                    "gtid_strict_mode is off: its GTIDs do not tell what it has".into()
+                }
+            });
         }
         if let Some(Applier::Broken { code, text }) = facts.replica.as_ref().map(|r| &r.applier) {
             out.push(format!("its applier stopped with error {code}: {text}"));
@@ -175,6 +197,35 @@ fn readers(
     Some(format!(
         "it was primary before, and {reader}, which may still read from it, was not reached"
     ))
+}
+
+/// Members that could not replicate from this server: it is of a newer release than they are, or of
+/// another family.
+/// **Source:** MySQL manual, "Replication Compatibility Between MySQL Versions".
+fn unfollowed<'a>(
+    cluster: &ClusterState,
+    facts: &ServerFacts,
+    others: impl Iterator<Item = (&'a ServerName, &'a ServerFacts)>,
+) -> Vec<String> {
+    let is_member = |name: &ServerName| {
+        let member = cluster.members.get(name);
+        member.is_some_and(|it| it.standing == Standing::Member && it.left_out.is_none())
+    };
+    let mine = facts.product();
+    let why = others.filter(|(name, _)| is_member(name)).filter_map(|(name, theirs)| {
+        let its = theirs.product();
+        match theirs.family() == facts.family() {
+            false => {
+                Some(format!("{name} could not follow it: {its} does not replicate from {mine}"))
+            }
+            true => (theirs.release() < facts.release()).then(|| {
+                format!(
+                    "{name} could not follow it: {its} does not replicate from the newer {mine}"
+                )
+            }),
+        }
+    });
+    why.collect()
 }
 
 /// Transactions that one server alone has. Those that a primary of this cluster numbered are not
@@ -207,10 +258,4 @@ fn errants(
         }
     }
     out
-}
-
-/// Major and minor version; unknown text sorts first.
-pub fn version_key(version: &str) -> (u32, u32) {
-    let mut parts = version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }

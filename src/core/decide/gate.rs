@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    candidate, coverage, switchover, upkeep,
+    candidate, coverage, requirement, switchover, upkeep,
     verdict::{self, Verdict},
     view::{ClusterView, FRESH, View, Wish},
     vouch,
 };
 use crate::{
-    model::{ClusterName, GtidSet, Micros, Mode, Refusal, ServerName, Tally},
+    model::{ClusterName, Family, GtidSet, Micros, Mode, Refusal, ServerName, Tally},
     state::ClusterState,
 };
 
@@ -177,10 +177,13 @@ pub fn feasible(
         .filter_map(|name| Some((name.clone(), seen.facts(name, view.now, FRESH)?.received())))
         .collect();
     match cluster.definition.mode {
-        Mode::Quorum => {
-            let vouched = vouched(view, cluster, seen, fault);
-            out.extend(coverage_refusals(cluster, seen, &reached, &received, &vouched));
-        }
+        Mode::Quorum => match no_quorum(view, cluster, seen) {
+            Some(refusal) => out.push(refusal),
+            None => {
+                let vouched = vouched(view, cluster, seen, fault);
+                out.extend(coverage_refusals(cluster, seen, &reached, &received, &vouched));
+            }
+        },
         Mode::Fenced => out.extend(fence_refusal(cluster, seen, fault, wish)),
         Mode::BestEffort => {}
     }
@@ -266,6 +269,15 @@ pub fn leaderless(view: &View, seen: &ClusterView) -> Option<Refusal> {
     let (left, voters) = (others.count(), view.voters.len());
     let needed = voters / 2 + 1;
     (left < needed).then_some(Refusal::NoMajority { left, needed, voters })
+}
+
+/// What was acknowledged cannot be collected from servers of MariaDB (SAFETY section 7).
+fn no_quorum(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Option<Refusal> {
+    let servers = cluster.definition.servers.iter().map(|server| &server.name);
+    let mut known = servers.filter_map(|name| Some((name, seen.facts(name, view.now, FRESH)?)));
+    let (server, _) = known.find(|(_, facts)| facts.family() == Family::MariaDb)?;
+    let what = requirement::NO_QUORUM.into();
+    Some(Refusal::Unsupported { server: server.clone(), what })
 }
 
 fn coverage_refusals(

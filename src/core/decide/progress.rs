@@ -584,7 +584,13 @@ impl Case<'_> {
                 is_hopeless: false,
             },
             Mode::Fenced => Fence { is_enough: is_proved, is_hopeless: !is_proved && tried_out },
-            Mode::BestEffort => Fence { is_enough: is_proved || tried_out, is_hopeless: false },
+            // A try may take as long as a step may: by then the attempt would be undone.
+            Mode::BestEffort => Fence {
+                is_enough: is_proved
+                    || tried_out
+                    || waited.0 >= Micros::from(policy.progress_budget_ms).0 / 2,
+                is_hopeless: false,
+            },
         }
     }
 

@@ -66,6 +66,14 @@ pub fn plan(view: &View, name: &ClusterName, server: &ServerName, discard: Disca
                 });
             }
             out.refusals.extend(holders(view, cluster, seen, server, errant));
+            let found = seen.facts(server, view.now, FRESH).filter(|facts| !facts.has_clone());
+            out.refusals.extend(found.map(|facts| {
+                format!(
+                    "{server} runs {}, which cannot be rebuilt over SQL (CLONE): rebuild it from a \
+                     backup of the primary; it is taken back once it is clean",
+                    facts.product()
+                )
+            }));
             match donor(view, cluster, seen, server) {
                 Some(donor) => goals.push(StepKind::Rebuild { donor, extra: errant.clone() }),
                 None => out.refusals.push("no healthy server can be copied from".into()),
@@ -84,7 +92,7 @@ fn unfit(
     discard: Discard,
     findings: Option<&crate::model::Findings>,
 ) -> Vec<String> {
-    let count = errant.count();
+    let count = errant.counted();
     match (discard, findings) {
         (_, None) => {
             vec![format!("what {server} has extra was not examined yet; conclave status shows why")]
@@ -94,7 +102,7 @@ fn unfit(
             let doubts = found.doubts.iter();
             doubts
                 .map(|doubt| {
-                    let (count, why) = (doubt.set.count(), &doubt.why);
+                    let (count, why) = (doubt.set.counted(), &doubt.why);
                     format!("{count} may have been acknowledged ({why}): {}", doubt.set)
                 })
                 .collect()

@@ -9,11 +9,15 @@ use super::{
 };
 use crate::{
     model::{
-        Boot, Mode, PromotionRule, Regime, ReplicaFacts, ServerDefinition, ServerFacts, ServerName,
-        Setting,
+        Boot, Family, Mode, PromotionRule, Regime, ReplicaFacts, ServerDefinition, ServerFacts,
+        ServerName, Setting,
     },
     state::{ClusterState, Standing},
 };
+
+/// Why mode `quorum` is refused for servers of MariaDB (SAFETY section 7).
+pub const NO_QUORUM: &str = "on MariaDB an acknowledgement proves nothing in mode quorum: an acker \
+    whose threads were both stopped throws away what it received and had not applied";
 
 /// Something missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +63,10 @@ pub fn of(
     let standing = cluster.members.get(&server.name).map(|member| &member.standing);
     if cluster.primary().is_none() || standing != Some(&Standing::Member) {
         return Vec::new();
+    }
+    if facts.family() == Family::MariaDb {
+        let text = "mode = \"fenced\" in the definition, or MySQL in place of it".into();
+        return vec![hand(format!("MySQL: {NO_QUORUM}"), text)];
     }
     let mut out = Vec::new();
     if is_primary || server.promotion != PromotionRule::Never {

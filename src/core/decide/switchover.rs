@@ -94,6 +94,7 @@ pub fn refusals(
         return out;
     }
     out.extend(unwell(view, cluster, seen, primary));
+    out.extend(unable(view, seen, primary));
     let (reached, field) = field(view, cluster, seen, wish);
     let refused = gate::choice(cluster, &reached, &field, wish.wanted.as_ref(), |left| {
         left + usize::from(!plan.leaves_old)
@@ -140,6 +141,18 @@ fn unwell(
         Some(facts) if facts.replica_is_running() => refuse("replicates itself".into()),
         Some(_) => None,
     }
+}
+
+/// The end of writes rests on `super_read_only` and `offline_mode`.
+fn unable(view: &View, seen: &ClusterView, primary: &ServerName) -> Option<Refusal> {
+    let facts = seen.facts(primary, view.now, FRESH)?;
+    (!facts.has_super_read_only()).then(|| Refusal::Unsupported {
+        server: primary.clone(),
+        what: format!(
+            "{} has no super_read_only: privileged sessions could write on after a switchover",
+            facts.product()
+        ),
+    })
 }
 
 /// Enough of the primary's ackers can be kept from acknowledging.
@@ -226,7 +239,7 @@ fn older(
     plan: &Switchover,
 ) -> Vec<Refusal> {
     let facts = |name: &ServerName| seen.facts(name, view.now, FRESH);
-    let Some(newest) = facts(candidate).map(|facts| &facts.version) else { return Vec::new() };
+    let Some(newest) = facts(candidate) else { return Vec::new() };
     let is_member = |name: &ServerName| {
         let standing = cluster.members.get(name).map(|member| &member.standing);
         standing == Some(&Standing::Member)
@@ -236,13 +249,11 @@ fn older(
         *name != candidate && is_member(name) && !is_out
     });
     let older = followers.filter_map(|name| {
-        let version = &facts(name)?.version;
-        (candidate::version_key(version) < candidate::version_key(newest)).then(|| {
-            Refusal::OlderVersion {
-                server: name.clone(),
-                version: version.clone(),
-                candidate: newest.clone(),
-            }
+        let facts = facts(name)?;
+        (facts.release() < newest.release()).then(|| Refusal::OlderVersion {
+            server: name.clone(),
+            version: facts.version.clone(),
+            candidate: newest.version.clone(),
         })
     });
     older.collect()

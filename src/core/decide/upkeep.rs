@@ -2,12 +2,12 @@
 //! addresses. One chore per server at a time, each a step in the record like any other.
 
 use super::{
-    ackers, classify, gate, harden, progress, rejoin, stage,
+    ackers, classify, gate, harden, progress, rejoin, requirement, stage,
     view::{ClusterView, FRESH, Move, View},
 };
 use crate::{
     model::{
-        Applier, ClusterName, Findings, GtidSet, Micros, Mode, Mono, Outcome, Receiver,
+        Applier, ClusterName, Family, Findings, GtidSet, Micros, Mode, Mono, Outcome, Receiver,
         RestartPolicy, Saved, ServerFacts, ServerName, StepKind, StepRecord, Term,
     },
     state::{ClusterState, Command, Member, Planned, Standing},
@@ -60,9 +60,10 @@ pub fn discover(
     let known: Vec<_> = names.filter_map(known).collect();
     for (at, (name, uuid)) in known.iter().enumerate() {
         if let Some((other, _)) = known[..at].iter().find(|(_, other)| other == uuid) {
-            return Err(format!("{other} and {name} are one and the same server: uuid {uuid}"));
+            return Err(format!("{other} and {name} are one and the same server: {uuid}"));
         }
     }
+    of_one_family(view, cluster, seen)?;
     let primary = match &writable[..] {
         [one] => *one,
         [] => return Err("no server takes writes".into()),
@@ -84,6 +85,24 @@ pub fn discover(
         }
     }
     Ok(primary.name.clone())
+}
+
+/// All servers that are reached are of one family, and of one that the mode is for.
+fn of_one_family(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Result<(), String> {
+    let servers = cluster.definition.servers.iter().map(|server| &server.name);
+    let mut known = servers.filter_map(|name| Some((name, seen.facts(name, view.now, FRESH)?)));
+    let Some((first, facts)) = known.next() else { return Ok(()) };
+    let family = facts.family();
+    if let Some((other, theirs)) = known.find(|(_, theirs)| theirs.family() != family) {
+        let (ours, theirs) = (facts.product(), theirs.product());
+        return Err(format!(
+            "{first} runs {ours} and {other} {theirs}: servers of one cluster are of one family"
+        ));
+    }
+    match (cluster.definition.mode, family) {
+        (Mode::Quorum, Family::MariaDb) => Err(requirement::NO_QUORUM.into()),
+        (Mode::Quorum | Mode::Fenced | Mode::BestEffort, _) => Ok(()),
+    }
 }
 
 fn adopt(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Option<Move> {

@@ -1,6 +1,6 @@
 //! What one manager saw of one server, and how old it is. Unknown is a value.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,26 @@ pub enum Applier {
     },
 }
 
+/// A kind of server, where decisions depend on it: the two replicate from each other in no way that
+/// is watched here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// MySQL, and what speaks as it does.
+    Mysql,
+    /// MariaDB: GTIDs by domains, no `super_read_only`, no `offline_mode`; a relay log that is thrown
+    /// away whenever replication is started after both of its threads had stopped [ran].
+    MariaDb,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::Mysql => "MySQL",
+            Family::MariaDb => "MariaDB",
+        })
+    }
+}
+
 /// Options of a replication link that outlive a change of source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkOptions {
@@ -96,7 +116,7 @@ pub struct ReplicaFacts {
     pub source_host: String,
     /// `Source_Port`.
     pub source_port: u16,
-    /// `Source_UUID`; empty before the first connection.
+    /// The source's identity (`Source_UUID`); empty before the first connection.
     pub source_uuid: String,
     /// The receiver.
     pub receiver: Receiver,
@@ -104,7 +124,8 @@ pub struct ReplicaFacts {
     pub receiver_error: Option<(u32, String)>,
     /// The applier.
     pub applier: Applier,
-    /// `Retrieved_Gtid_Set`: complete transactions in the relay log.
+    /// `Retrieved_Gtid_Set`: complete transactions in the relay log. On MariaDB `Gtid_IO_Pos`, which
+    /// names the newest of each domain alone; empty where the relay log is as good as thrown away.
     pub retrieved: GtidSet,
     /// `Read_Source_Log_Pos`: moves with each event, also in the middle of a transaction.
     pub read_to: u64,
@@ -112,7 +133,7 @@ pub struct ReplicaFacts {
     pub lag_seconds: Option<u64>,
     /// Heartbeats counted since the receiver started; moves while the source is heard.
     pub heartbeats: u64,
-    /// `Auto_Position`.
+    /// `Auto_Position`; on MariaDB `Using_Gtid`.
     pub auto_position: bool,
     /// What it leaves out (`Replicate_Do_DB` and the like), as `Replicate_Do_DB: app`; empty:
     /// nothing.
@@ -198,7 +219,8 @@ pub struct Inbound {
 /// Everything looked at on one server, at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerFacts {
-    /// `@@server_uuid`: the server's identity, whatever its address.
+    /// The server's identity, whatever its address: `@@server_uuid`, or on MariaDB, which has none,
+    /// [`super::gtid::server_identity`].
     pub uuid: String,
     /// `@@version`.
     pub version: String,
@@ -208,11 +230,11 @@ pub struct ServerFacts {
     pub uptime_seconds: u64,
     /// `@@read_only`.
     pub read_only: bool,
-    /// `@@super_read_only`.
+    /// `@@super_read_only`; `@@read_only` of a server that has no other.
     pub super_read_only: bool,
-    /// `@@offline_mode`.
+    /// `@@offline_mode`; never, of a server that has none.
     pub offline: bool,
-    /// `@@gtid_mode` is `ON`.
+    /// `@@gtid_mode` is `ON`; on MariaDB `@@gtid_strict_mode`, without which its numbers say little.
     pub gtid_mode: bool,
     /// `@@log_bin`.
     pub log_bin: bool,
@@ -230,9 +252,9 @@ pub struct ServerFacts {
     pub boot: Boot,
     /// Who replicates from it; `None`: the managers' account may not look.
     pub inbound: Option<Inbound>,
-    /// `@@gtid_executed`.
+    /// `@@gtid_executed`; on MariaDB `@@gtid_binlog_state` with `@@gtid_slave_pos`.
     pub executed: GtidSet,
-    /// `@@gtid_purged`.
+    /// `@@gtid_purged`; empty on MariaDB, which does not tell.
     pub purged: GtidSet,
     /// Its replication; `None`: it has no source configured.
     pub replica: Option<ReplicaFacts>,
@@ -241,6 +263,41 @@ pub struct ServerFacts {
 }
 
 impl ServerFacts {
+    /// What kind of server it is.
+    pub fn family(&self) -> Family {
+        match self.version.contains("MariaDB") {
+            true => Family::MariaDb,
+            false => Family::Mysql,
+        }
+    }
+
+    /// `MySQL 9.7.4`, for sentences.
+    pub fn product(&self) -> String {
+        format!("{} {}", self.family(), self.version.split('-').next().unwrap_or_default())
+    }
+
+    /// Major and minor version: a release, from whose successors it does not replicate. Unknown text
+    /// sorts first.
+    pub fn release(&self) -> (u32, u32) {
+        let mut parts = self.version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    }
+
+    /// Whether it can cut clients and keep them out (`offline_mode`, since MySQL 5.7).
+    pub fn has_offline_mode(&self) -> bool {
+        self.family() == Family::Mysql && self.release() >= (5, 7)
+    }
+
+    /// Whether it can keep privileged sessions from writing (`super_read_only`, since MySQL 5.7).
+    pub fn has_super_read_only(&self) -> bool {
+        self.family() == Family::Mysql && self.release() >= (5, 7)
+    }
+
+    /// Whether it can be rebuilt as a copy of another server (clone plugin, since MySQL 8.0.17).
+    pub fn has_clone(&self) -> bool {
+        self.family() == Family::Mysql && self.release() >= (8, 0)
+    }
+
     /// An application could commit here.
     pub fn is_writable(&self) -> bool {
         !self.read_only && !self.offline

@@ -24,8 +24,8 @@ pub use extra::{
     Discard, Doubt, FileEnd, Findings, LogFile, LogMark, Rejoin, Saved, Suspicion, Trail,
 };
 pub use facts::{
-    Applier, Boot, Inbound, LinkOptions, Observation, Observed, Receiver, ReplicaFacts, SemiSync,
-    ServerFacts,
+    Applier, Boot, Family, Inbound, LinkOptions, Observation, Observed, Receiver, ReplicaFacts,
+    SemiSync, ServerFacts,
 };
 pub use gtid::{GtidSet, Interval, Origin};
 pub use hook::{HookCall, HookDefinition, HookEvent};

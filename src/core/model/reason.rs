@@ -64,6 +64,8 @@ pub enum Refusal {
     OlderVersion { server: ServerName, version: String, candidate: String },
     /// The sessions of the primary could not be listed.
     NotSurveyed { server: ServerName, why: String },
+    /// A server of this kind cannot do what would be needed.
+    Unsupported { server: ServerName, what: String },
 }
 
 impl Refusal {
@@ -94,6 +96,7 @@ impl Refusal {
             Refusal::Filters { .. } => "gate.filters",
             Refusal::OlderVersion { .. } => "gate.older_version",
             Refusal::NotSurveyed { .. } => "gate.not_surveyed",
+            Refusal::Unsupported { .. } => "gate.unsupported",
         }
     }
 
@@ -188,6 +191,9 @@ impl Refusal {
             Refusal::NotSurveyed { server, why } => {
                 format!("the sessions of {server} could not be listed: {why}")
             }
+            Refusal::Unsupported { server, what } => {
+                format!("servers of the kind of {server} cannot do that: {what}")
+            }
         }
     }
 
@@ -217,7 +223,8 @@ impl Refusal {
             | Refusal::SessionsInTheWay { .. }
             | Refusal::Filters { .. }
             | Refusal::OlderVersion { .. }
-            | Refusal::NotSurveyed { .. } => false,
+            | Refusal::NotSurveyed { .. }
+            | Refusal::Unsupported { .. } => false,
         }
     }
 
@@ -266,6 +273,9 @@ impl Refusal {
             }
             Refusal::NotSurveyed { .. } => {
                 "GRANT SELECT ON performance_schema.* and PROCESS to the managers' account"
+            }
+            Refusal::Unsupported { .. } => {
+                "choose another mode or way: README, \"Other servers\", says what works where"
             }
         }
     }
@@ -455,11 +465,11 @@ impl Problem {
                 format!("{server} has transactions that the primary lacks: {gtids}")
             }
             Problem::WrongIdentity { server, wanted, found } => format!(
-                "the server at {server}'s address is another one: wanted uuid {wanted}, found \
+                "the server at {server}'s address is another one: wanted {wanted}, found \
                  {found}"
             ),
             Problem::SameServer { server, other, uuid } => {
-                format!("{server} and {other} are one and the same server: uuid {uuid}")
+                format!("{server} and {other} are one and the same server: {uuid}")
             }
             Problem::Requirement { server, what } => {
                 format!("{server} does not keep what the mode needs: {what}")

@@ -120,7 +120,9 @@ pub enum SqlAction {
     },
     /// Let applications write (`read_only` off, which takes `super_read_only` with it).
     SetWritable,
-    /// Let nobody write (`super_read_only` on, which takes `read_only` with it).
+    /// Let nobody write (`super_read_only` on, which takes `read_only` with it). A server that has no
+    /// `offline_mode` cuts the clients that are connected, and one without `super_read_only` lets
+    /// privileged ones write on.
     SetReadOnly,
     /// The same on a server that is well: whoever holds this up for longer than `drain` is cut
     /// (`KILL`), since everybody who writes waits behind it.

@@ -210,7 +210,7 @@ impl ClusterState {
             let known = self.members.iter().find(|pair| taken(*pair)).map(|(other, _)| other);
             let told = uuids.iter().find(|(other, of)| *other < name && *of == uuid);
             if let Some(other) = known.or(told.map(|(other, _)| other)) {
-                let why = format!("servers {other} and {name} are the same one: uuid {uuid}");
+                let why = format!("servers {other} and {name} are the same one: {uuid}");
                 return Err(Rejection::NotNow { why });
             }
         }

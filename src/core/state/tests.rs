@@ -323,7 +323,7 @@ fn one_identity_belongs_to_one_server_and_the_first_one_seen_counts() {
         uuids: BTreeMap::from([(name(server), uuid(of))]),
     };
     let reply = refuse(&mut group, identify(2, 1));
-    let why = format!("servers db1 and db2 are the same one: uuid {}", uuid(1));
+    let why = format!("servers db1 and db2 are the same one: {}", uuid(1));
     assert_eq!(reply, not_now(&why));
     assert_eq!(group.apply(identify(2, 2)), Reply::Ok);
     assert_eq!(group.apply(identify(2, 7)), Reply::Ok);
@@ -335,7 +335,7 @@ fn two_servers_found_to_be_one_are_refused_within_one_command_too() {
     let mut group = Group::empty();
     group.apply(define(definition(3), None));
     let reply = refuse(&mut group, adopt(1, &[(1, 1), (2, 1)]));
-    let why = format!("servers db1 and db2 are the same one: uuid {}", uuid(1));
+    let why = format!("servers db1 and db2 are the same one: {}", uuid(1));
     assert_eq!(reply, not_now(&why));
 }
 

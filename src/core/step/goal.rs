@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     decide::{LastWrites, StepOrder, upkeep},
     model::{
-        Applier, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, ServerFacts, ServerName,
-        Setting, StepKind,
+        Applier, Family, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, ServerFacts,
+        ServerName, Setting, StepKind,
     },
     ports::{Place, SqlAction},
 };
@@ -104,7 +104,7 @@ pub fn next(
         }
         StepKind::CutClients => cut_clients(facts),
         StepKind::Reopen { acks } => reopen(facts, *acks),
-        StepKind::StopReceiver => stop_receiver(order, facts, run.closed_with.as_ref()),
+        StepKind::StopReceiver => stop_receiver(order, facts, run),
         StepKind::CatchUp { donor, target } => catch_up(order, facts, donor, target),
         StepKind::Apply { target } => apply(facts, target),
         StepKind::Detach => detach(facts),
@@ -204,26 +204,6 @@ fn close_for_writes(
 /// far behind is not needed for them, but must not read on. The candidate's waits as long as it takes.
 const LAST_WRITES: Micros = Micros(2_000_000);
 
-/// What the closed primary has is all there will be.
-fn stop_receiver(
-    order: &StepOrder,
-    facts: &ServerFacts,
-    closed_with: Option<&(GtidSet, Micros)>,
-) -> Next {
-    if facts.is_receiver_off() {
-        return Next::Met;
-    }
-    let is_in = |last: &LastWrites| {
-        let mine = if last.executed { facts.executed.clone() } else { facts.received() };
-        let is_vain = |since: Micros| !last.executed && since >= LAST_WRITES;
-        closed_with.is_some_and(|(all, since)| all.is_subset(&mine) || is_vain(*since))
-    };
-    match order.last_writes.as_ref().is_none_or(is_in) {
-        true => Next::Act(SqlAction::StopReceiver),
-        false => Next::Wait,
-    }
-}
-
 /// That ends the replicas' connections, too [ran]: they are of no use any more by then.
 fn cut_clients(facts: &ServerFacts) -> Next {
     match (facts.super_read_only, facts.offline) {
@@ -246,6 +226,35 @@ fn reopen(facts: &ServerFacts, acks: u32) -> Next {
         (true, _) => Next::Act(SqlAction::SetWritable),
         (false, true) => Next::Act(SqlAction::SetOffline { on: false }),
         (false, false) => Next::Met,
+    }
+}
+
+/// Of a closed primary what it has is all there will be, and that comes in first.
+///
+/// MariaDB throws a relay log away when replication is started after both threads had stopped: its
+/// applier runs before its receiver is stopped. And there a killed start of a receiver may take effect
+/// late, but not after another stop (SAFETY section 7): one is always made.
+fn stop_receiver(order: &StepOrder, facts: &ServerFacts, run: &Run) -> Next {
+    let applier = facts.replica.as_ref().map(|replica| &replica.applier);
+    match (facts.family(), facts.is_receiver_off(), applier) {
+        (Family::MariaDb, false, Some(Applier::Off)) if run.acts == 0 => {
+            return Next::Act(SqlAction::StartApplier);
+        }
+        (Family::MariaDb, true, Some(_)) if run.acts == 0 => {
+            return Next::Act(SqlAction::StopReceiver);
+        }
+        (Family::Mysql | Family::MariaDb, true, _) => return Next::Met,
+        (Family::Mysql | Family::MariaDb, false, _) => {}
+    }
+    let is_in = |last: &LastWrites| {
+        let mine = if last.executed { facts.executed.clone() } else { facts.received() };
+        let is_vain = |since: Micros| !last.executed && since >= LAST_WRITES;
+        let closed_with = run.closed_with.as_ref();
+        closed_with.is_some_and(|(all, since)| all.is_subset(&mine) || is_vain(*since))
+    };
+    match order.last_writes.as_ref().is_none_or(is_in) {
+        true => Next::Act(SqlAction::StopReceiver),
+        false => Next::Wait,
     }
 }
 
@@ -614,8 +623,12 @@ fn harden(facts: &ServerFacts, settings: &BTreeSet<Setting>) -> Next {
 /// 3, measured).
 fn harmless(facts: &ServerFacts) -> Option<SqlAction> {
     let is_source = facts.semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.source_enabled);
-    if (is_source || !facts.read_only) && !facts.offline {
+    if (is_source || !facts.read_only) && !facts.offline && facts.has_offline_mode() {
         return Some(SqlAction::SetOffline { on: true });
+    }
+    // Without that, those who are connected are cut as it is made read-only.
+    if !facts.read_only && !facts.has_offline_mode() {
+        return Some(SqlAction::SetReadOnly);
     }
     if is_source {
         return Some(SqlAction::SetSemiSyncSource { on: false, acks: 0 });

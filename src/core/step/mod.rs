@@ -317,7 +317,7 @@ async fn together<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
 fn wrong_identity(order: &StepOrder, facts: &ServerFacts) -> Option<String> {
     let wanted = order.uuid.as_ref().filter(|uuid| **uuid != facts.uuid)?;
     let (name, found) = (&order.place.server.name, &facts.uuid);
-    Some(format!("wanted {name} with uuid {wanted} at its address, found {found}"))
+    Some(format!("wanted {name}, {wanted}, at its address, found {found}"))
 }
 
 /// Acknowledgements that a server's commits wait for, if it takes writes at all.

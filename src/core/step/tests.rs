@@ -91,6 +91,21 @@ fn stop_receiver() {
 }
 
 #[test]
+fn stop_receiver_of_mariadb_lets_it_apply_first_and_is_always_made() {
+    let of = |acts: usize, facts: ServerFacts| {
+        next(&order(2, StepKind::StopReceiver), &of_mariadb(facts), &BTreeMap::new(), &after(acts))
+    };
+    let resting = || replica(|link| link.applier = Applier::Off);
+    assert_eq!(of(0, resting()), Next::Act(SqlAction::StartApplier));
+    assert_eq!(of(1, resting()), Next::Act(SqlAction::StopReceiver), "somebody stopped it again");
+    assert_eq!(of(1, replica(|_| {})), Next::Act(SqlAction::StopReceiver));
+    let stopped = || replica(|link| link.receiver = Receiver::Off);
+    assert_eq!(of(0, stopped()), Next::Act(SqlAction::StopReceiver), "a start may be under way");
+    assert_eq!(of(1, stopped()), Next::Met);
+    assert_eq!(of(0, alone()), Next::Met);
+}
+
+#[test]
 fn resume_receiver_from_the_primary_in_force_only() {
     let goal = || StepKind::ResumeReceiver;
     assert_eq!(act(2, goal(), &replica(|_| {})), Next::Met);
@@ -270,6 +285,14 @@ fn server_that_takes_writes_is_made_harmless_in_the_order_that_answers_nobody_ok
     let mut half = facts.clone();
     half.super_read_only = false;
     assert_eq!(act(2, StepKind::MakeReadOnly, &half), Next::Act(SqlAction::SetReadOnly));
+    // Without offline_mode clients are cut as it is made read-only.
+    let mut other = of_mariadb(primary_facts(2, run(1, 9)));
+    assert_eq!(act(2, StepKind::MakeReadOnly, &other), Next::Act(SqlAction::SetReadOnly));
+    (other.read_only, other.super_read_only) = (true, true);
+    let off = SqlAction::SetSemiSyncSource { on: false, acks: 0 };
+    assert_eq!(act(2, StepKind::MakeReadOnly, &other), Next::Act(off));
+    other.semi_sync = None;
+    assert_eq!(act(2, StepKind::MakeReadOnly, &other), Next::Met);
     // Whoever is to follow is made harmless first.
     let primary = primary_facts(2, run(1, 9));
     let offline = Next::Act(SqlAction::SetOffline { on: true });

@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::install::{Install, Product, run};
 use crate::lab::{Lab, in_parallel};
 use crate::mysql::SOCKET;
-use crate::spec::{LabSpec, MYSQL_PORT};
+use crate::spec::{LabSpec, MYSQL_PORT, WRITER_VIP};
 use crate::template::{REPL_PASSWORD, accounts, repl_user};
 
 /// What Debian unstable has; the server tells its version (`@@version`).
@@ -35,6 +35,23 @@ pub fn up(spec: LabSpec) -> Result<Lab> {
     let lab = Lab::up(LabSpec { mysqld, start_mysqld: false, ..spec })?;
     in_parallel(&lab.servers(), |server| begin(server, &prefix))?;
     lab.host("db1")?.sql("SET GLOBAL read_only = OFF")?;
+    Ok(lab)
+}
+
+/// As [`up`], and then replication with `db1` as the primary, asynchronous, and the writer's address
+/// on it.
+///
+/// # Errors
+/// As [`Lab::up`], or a replica does not connect.
+pub fn up_replicated(spec: LabSpec) -> Result<Lab> {
+    let lab = up(spec)?;
+    let source = lab.host("db1")?;
+    let servers = lab.servers();
+    in_parallel(&servers[1..], |replica| {
+        let change = change_source(&replica.name(), &source);
+        replica.sql(&format!("{change}; START SLAVE")).map(|_| ())
+    })?;
+    lab.move_vip(WRITER_VIP, "db1")?;
     Ok(lab)
 }
 

@@ -48,7 +48,7 @@ impl Gtids {
         let mut set = GtidSet::empty();
         for (runs, uuid) in self.runs.iter().zip(uuids) {
             for (first, last) in runs {
-                let origin = Origin { uuid: uuid.clone(), tag: String::new() };
+                let origin = Origin::untagged(uuid);
                 set.insert(origin, Interval { first: *first, last: *last });
             }
         }

@@ -9,7 +9,7 @@ use conclave_core::{
 use mysql_async::Row;
 use secrecy::ExposeSecret;
 
-use super::{Link, Terms, channel_of, quote};
+use super::{Link, Terms, channel_of, quote, seconds};
 use crate::adapters::mysql::read::{Comeback, Named, Odd, Plugins, Wide, parse};
 
 const VARIABLES: &str = "@@server_uuid AS server_uuid, @@version AS version, \
@@ -51,7 +51,7 @@ const ASK_BOOT: &str = "SELECT i.VARIABLE_NAME AS name, i.VARIABLE_SOURCE AS ori
     WHERE i.VARIABLE_NAME IN ('read_only', 'super_read_only', 'skip_replica_start')";
 
 /// Who is connected, and whose binary log dumps there are; who may not log in.
-const ASK_INBOUND: &str = "SELECT USER AS account, SUM(COMMAND LIKE 'Binlog Dump%') AS dumps \
+pub(super) const ASK_INBOUND: &str = "SELECT USER AS account, SUM(COMMAND LIKE 'Binlog Dump%') AS dumps \
     FROM information_schema.processlist GROUP BY USER; \
     SELECT User AS account FROM mysql.user GROUP BY User HAVING SUM(account_locked = 'N') = 0";
 
@@ -155,7 +155,7 @@ pub(super) fn facts(
         sync_relay_log: row.value("sync_relay_log")?,
         skips_replica_start: comeback.skips_start.unwrap_or(row.flag("skip_replica_start")?),
         boot: comeback.boot,
-        inbound: inbound(&replies)?,
+        inbound: replies.inbound.map(|(all, locked)| inbound(all, locked)).transpose()?,
         executed: row.value("executed")?,
         purged: row.value("purged")?,
         replica: replica(&replies)?,
@@ -163,8 +163,7 @@ pub(super) fn facts(
     })
 }
 
-fn inbound(replies: &Replies<'_>) -> Result<Option<Inbound>, Odd> {
-    let Some((connected, locked)) = replies.inbound else { return Ok(None) };
+pub(super) fn inbound(connected: &[Row], locked: &[Row]) -> Result<Inbound, Odd> {
     let mut out = Inbound::default();
     for row in connected.iter().map(Named) {
         let account = row.text("account")?;
@@ -175,7 +174,7 @@ fn inbound(replies: &Replies<'_>) -> Result<Option<Inbound>, Odd> {
     for row in locked.iter().map(Named) {
         out.locked.insert(row.text("account")?);
     }
-    Ok(Some(out))
+    Ok(out)
 }
 
 /// What the server says about its next start; `None`: it was not asked.
@@ -412,7 +411,7 @@ pub(super) fn ask_connections(account: &str) -> String {
     )
 }
 
-fn for_channel(channel: &str) -> String {
+pub(super) fn for_channel(channel: &str) -> String {
     if channel.is_empty() { String::new() } else { format!(" FOR CHANNEL {}", quote(channel)) }
 }
 
@@ -461,11 +460,6 @@ fn clone(host: &str, port: u16, account: &str, terms: &Terms<'_>) -> String {
         quote(host),
         quote(password)
     )
-}
-
-/// Milliseconds as decimal seconds.
-fn seconds(millis: u64) -> String {
-    format!("{}.{:03}", millis / 1000, millis % 1000)
 }
 
 /// Each connection has a row of its own (of a thousand): a marker that waits for acknowledgements

@@ -71,12 +71,7 @@ pub(super) fn clients(sets: &[Vec<Row>]) -> Result<Vec<Client>, Odd> {
     Ok(out)
 }
 
-/// What is asked before a switchover.
-pub(super) fn survey(admin: &str) -> String {
-    format!("{}; SHOW BINARY LOG STATUS", list(admin))
-}
-
-/// The replies to [`survey`].
+/// The replies to [`list`] and to the question for what the binary log leaves out.
 pub(super) fn surveyed(sets: &[Vec<Row>]) -> Result<Survey, Odd> {
     let busy = clients(sets)?.into_iter().filter_map(|client| client.busy).collect();
     let mut filters = Vec::new();

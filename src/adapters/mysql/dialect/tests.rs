@@ -16,9 +16,17 @@ fn change(options: Option<LinkOptions>) -> SqlAction {
 fn versions_that_are_understood() {
     assert_eq!(Dialect::of((8, 4, 0)), Ok(Dialect::Mysql8));
     assert_eq!(Dialect::of((9, 7, 4)), Ok(Dialect::Mysql8));
-    for other in [(5, 7, 44), (8, 0, 45), (10, 11, 9), (11, 8, 6)] {
+    let older = |age| Ok(Dialect::Older(age));
+    assert_eq!(Dialect::of((5, 6, 24)), older(Age::Five6));
+    assert_eq!(Dialect::of((5, 7, 44)), older(Age::Five7));
+    assert_eq!(Dialect::of((8, 0, 45)), older(Age::Eight0));
+    assert_eq!(Dialect::of((8, 3, 0)), older(Age::Eight0));
+    for maria in [(10, 6, 1), (10, 11, 9), (11, 8, 6), (12, 1, 0)] {
+        assert_eq!(Dialect::of(maria), Ok(Dialect::MariaDb));
+    }
+    for other in [(5, 5, 68), (10, 5, 9), (6, 0, 0)] {
         let why = Dialect::of(other).unwrap_err();
-        assert!(why.starts_with("wanted MySQL 8.4 or 9, found a server of version"), "{why}");
+        assert!(why.starts_with("wanted MySQL 5.6 to 9, or MariaDB 10.6 or newer, found"), "{why}");
     }
 }
 

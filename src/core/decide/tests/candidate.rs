@@ -9,7 +9,7 @@ use crate::{
         candidate::{Field, rank},
     },
     fixture::*,
-    model::{Applier, GtidSet, PromotionRule, Ranked, ServerName},
+    model::{Applier, ClusterDefinition, GtidSet, Mode, PromotionRule, Ranked, ServerName},
     state::Standing,
 };
 
@@ -84,7 +84,61 @@ fn server_in_the_rack_of_the_old_primary_stays_there_and_older_versions_go_first
     let mut newer = replica_facts(2, 1, run(1, 9));
     newer.version = "9.8.0".into();
     seen(&mut view).observations.insert(name(2), look(2, newer));
-    assert_eq!(order(&ranked_in(&view, &received(&[]), None)), clean(&["db3", "db2"]));
+    // db3 could not follow a newer one, which is therefore none that may be promoted.
+    let mut expected = clean(&["db3", "db2"]);
+    let why = "db3 could not follow it: MySQL 9.7.4 does not replicate from the newer MySQL 9.8.0";
+    expected[1].1.push(why.into());
+    assert_eq!(order(&ranked_in(&view, &received(&[]), None)), expected);
+}
+
+#[test]
+fn newer_server_is_promoted_where_all_that_would_follow_it_are_as_new() {
+    let mut group = Group::adopted();
+    let with = |group: &Group, reached: &[u64], versions: [&str; 2]| {
+        let mut view = view(group, bereft());
+        for (server, version) in [2, 3].into_iter().zip(versions) {
+            let mut facts = replica_facts(server, 1, run(1, 9));
+            facts.version = version.into();
+            seen(&mut view).observations.insert(name(server), look(server, facts));
+        }
+        let received = reached.iter().map(|server| (name(*server), run(1, 9))).collect();
+        ranked_in(&view, &received, None).best
+    };
+    // A patch is no release; the old primary's own version does not count.
+    assert_eq!(with(&group, &[2, 3], ["9.8.1", "9.8.0"]), Some(name(2)));
+    assert_eq!(with(&group, &[2, 3], ["9.8.0", "9.7.4"]), Some(name(3)));
+    assert_eq!(with(&group, &[2], ["9.8.0", "9.7.4"]), Some(name(2)), "nobody else is there");
+    group.cluster_mut().members.get_mut(&name(3)).expect("db3 is a member").left_out = Some(ann());
+    assert_eq!(with(&group, &[2, 3], ["9.8.0", "9.7.4"]), Some(name(2)), "db3 is left out");
+}
+
+#[test]
+fn servers_of_two_families_do_not_follow_each_other() {
+    let mode = Mode::Fenced;
+    let group = Group::with(ClusterDefinition { mode, ..definition(3) });
+    let mut view = view(&group, bereft());
+    let mut other = of_mariadb(replica_facts(3, 1, run(1, 9)));
+    other.gtid_mode = false;
+    seen(&mut view).observations.insert(name(3), look(3, other));
+    let expected = [
+        (
+            name(2),
+            vec!["db3 could not follow it: MariaDB 11.8.6 does not replicate from MySQL 9.7.4"],
+        ),
+        (
+            name(3),
+            vec![
+                "gtid_strict_mode is off: its GTIDs do not tell what it has",
+                "db2 could not follow it: MySQL 9.7.4 does not replicate from MariaDB 11.8.6",
+            ],
+        ),
+    ];
+    let found = ranked_in(&view, &received(&[]), None).ranking;
+    let found: Vec<_> = found.into_iter().map(|it| (it.server, it.against)).collect();
+    assert_eq!(
+        found,
+        expected.map(|(server, why)| (server, why.into_iter().map(Into::into).collect()))
+    );
 }
 
 #[test]

@@ -53,6 +53,19 @@ fn dead_primary_with_all_replicas_reached_is_refused_by_nothing() {
 }
 
 #[test]
+fn what_mariadb_acknowledged_is_not_counted_on() {
+    let mut view = bereft_view(&Group::adopted());
+    for server in [2, 3] {
+        let facts = of_mariadb(replica_facts(server, 1, run(1, 9)));
+        seen(&mut view).observations.insert(name(server), look(server, facts));
+    }
+    let codes: Vec<_> = all(&view).iter().map(Refusal::code).collect();
+    assert_eq!(codes, ["gate.unsupported", "gate.no_candidate"]);
+    let sentence = all(&view)[0].sentence();
+    assert!(sentence.contains("on MariaDB an acknowledgement proves nothing"), "{sentence}");
+}
+
+#[test]
 fn unknown_cluster_has_no_primary() {
     let view = bereft_view(&Group::adopted());
     let why = "there is no cluster app9".into();

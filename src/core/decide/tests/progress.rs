@@ -284,6 +284,22 @@ fn fence_that_cannot_be_proved_ends_a_fenced_attempt_and_not_one_of_best_effort(
 }
 
 #[test]
+fn tries_to_fence_that_take_long_do_not_use_up_the_budget_of_best_effort() {
+    let mut group = Group::with(ClusterDefinition { mode: Mode::BestEffort, ..definition(3) });
+    group.open();
+    let fence = group.steps("fence")[0];
+    group.begin(fence);
+    let with = |waited: Millis| {
+        let mut view = bereft_view(&group);
+        seen(&mut view).running.insert(fence, NOW.minus(waited));
+        seen(&mut view).opened_at = Some(NOW.minus(waited));
+        short(&next(&view))
+    };
+    assert_eq!(with(Millis(14_999)), [""; 0]);
+    assert_eq!(with(Millis(15_000)), ["run stop_receiver db2", "run stop_receiver db3"]);
+}
+
+#[test]
 fn word_of_an_operator_is_a_fence() {
     let mut group = Group::with(ClusterDefinition { mode: Mode::Fenced, ..definition(3) });
     group.open();

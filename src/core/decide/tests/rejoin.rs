@@ -69,6 +69,14 @@ fn what_is_proved_is_discarded_on_a_word_and_copied_from_a_replica() {
 }
 
 #[test]
+fn server_that_cannot_be_rebuilt_over_sql_is_left_to_its_operator() {
+    let found = asked(&view_of(&quarantined(0), of_mariadb(returned())), Discard::Proved).refusals;
+    let why = "db3 runs MariaDB 11.8.6, which cannot be rebuilt over SQL (CLONE): rebuild it from a \
+               backup of the primary; it is taken back once it is clean";
+    assert_eq!(found, [why]);
+}
+
+#[test]
 fn nothing_is_discarded_without_the_word_for_it() {
     let why =
         |doubtful, discard| asked(&view_of(&quarantined(doubtful), returned()), discard).refusals;

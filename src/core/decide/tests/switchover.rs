@@ -5,8 +5,9 @@ use crate::{
     decide::{LastWrites, Move, StepOrder, View, Wish, gate::refusals, progress, tick},
     fixture::*,
     model::{
-        Answer, Applier, Busy, Cause, Closing, ClusterDefinition, Epoch, GtidSet, Micros, Mono,
-        Refusal, ServerFacts, StepEvidence, StepKind, StepOutcome, Survey, Switchover, Term, Work,
+        Answer, Applier, Busy, Cause, Closing, ClusterDefinition, Epoch, GtidSet, Micros, Mode,
+        Mono, Refusal, ServerFacts, StepEvidence, StepKind, StepOutcome, Survey, Switchover, Term,
+        Work,
     },
     state::{Command, LastFailover, Planned, Reply},
 };
@@ -115,17 +116,36 @@ fn candidate_that_is_behind_broken_or_follows_somebody_else() {
 #[test]
 fn filters_versions_and_settings_of_the_new_set() {
     let mut view = well(&Group::adopted());
-    change(&mut view, 2, |facts| facts.version = "9.8.0".into());
+    for replica in [2, 3] {
+        change(&mut view, replica, |facts| facts.version = "9.8.0".into());
+    }
     change(&mut view, 2, |facts| facts.sync_binlog = 0);
     change(&mut view, 3, |facts| link(facts).filters = "Replicate_Do_DB: app".into());
     let asked = Wish { wanted: Some(name(2)), ..wish() };
     let found = codes(&view, &asked);
-    let expected = ["gate.filters", "gate.requirement", "gate.older_version", "gate.older_version"];
-    assert_eq!(found, expected);
-    // The old primary may stay out of it; db3 may not.
+    assert_eq!(found, ["gate.filters", "gate.requirement", "gate.older_version"]);
+    // The old primary may stay out of it; a replica that is older may not.
     let left = Switchover { leaves_old: true, ..plan() };
-    let found = codes(&view, &Wish { switchover: Some(left), ..asked });
-    assert_eq!(found.iter().filter(|code| **code == "gate.older_version").count(), 1);
+    let found = codes(&view, &Wish { switchover: Some(left), ..asked.clone() });
+    assert_eq!(found.iter().filter(|code| **code == "gate.older_version").count(), 0);
+    change(&mut view, 3, |facts| facts.version = "9.7.4".into());
+    assert_eq!(codes(&view, &asked), ["gate.candidate_refused"]);
+}
+
+#[test]
+fn primary_that_cannot_keep_privileged_sessions_from_writing() {
+    for (version, product) in [("11.8.6-MariaDB", "MariaDB 11.8.6"), ("5.6.24-log", "MySQL 5.6.24")]
+    {
+        let group = Group::with(ClusterDefinition { mode: Mode::Fenced, ..definition(3) });
+        let mut view = well(&group);
+        for server in 1..=3 {
+            change(&mut view, server, |facts| facts.version = version.into());
+        }
+        let what = format!(
+            "{product} has no super_read_only: privileged sessions could write on after a switchover"
+        );
+        assert_eq!(all(&view), [Refusal::Unsupported { server: name(1), what }]);
+    }
 }
 
 #[test]

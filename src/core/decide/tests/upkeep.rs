@@ -5,8 +5,8 @@ use crate::{
     decide::{View, gate, problem, upkeep},
     fixture::*,
     model::{
-        Applier, Findings, Micros, Millis, Mode, Observation, Problem, Receiver, RestartPolicy,
-        Saved, ServerFacts, StepKind, Term,
+        Applier, ClusterDefinition, Findings, Micros, Millis, Mode, Observation, Problem, Receiver,
+        RestartPolicy, Saved, ServerFacts, StepKind, Term,
     },
     state::{Command, Planned, Reply, Standing},
 };
@@ -102,8 +102,29 @@ fn primary_is_adopted_when_one_server_takes_writes_and_all_others_follow_it() {
     let text = "db1 takes writes, but db3 follows 10.0.0.2:3306 instead of 10.0.0.1:3306";
     assert_eq!(why(astray), err(text));
     let same = why(but(2, replica_facts(2, 1, run(1, 9))));
-    let text = format!("db2 and db3 are one and the same server: uuid {}", uuid(2));
+    let text = format!("db2 and db3 are one and the same server: {}", uuid(2));
     assert_eq!(same, Err(text));
+    let mixed = why(but(2, of_mariadb(replica_facts(3, 1, run(1, 9)))));
+    let text =
+        "db1 runs MySQL 9.7.4 and db3 MariaDB 11.8.6: servers of one cluster are of one family";
+    assert_eq!(mixed, err(text));
+}
+
+#[test]
+fn cluster_of_mariadb_is_adopted_in_the_modes_that_do_not_rest_on_acknowledgements() {
+    let found = |mode: Mode| {
+        let mut group = Group::empty();
+        let definition = Box::new(ClusterDefinition { mode, ..definition(3) });
+        group.apply(Command::ApplyDefinition { definition, replaces: None, actor: ann() });
+        let mut looks = healthy();
+        for look in &mut looks {
+            look.seen = look.seen.clone().map(of_mariadb);
+        }
+        moves(&view(&group, looks))
+    };
+    assert_eq!(found(Mode::Fenced), ["propose adopt"]);
+    assert_eq!(found(Mode::BestEffort), ["propose adopt"]);
+    assert_eq!(found(Mode::Quorum), [""; 0]);
 }
 
 #[test]
