@@ -46,11 +46,10 @@ impl Gtid {
 impl fmt::Display for Gtid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MySql { origin, number } if origin.tag.is_empty() => {
-                write!(f, "{}:{number}", origin.uuid)
-            }
             Self::MySql { origin, number } => {
-                write!(f, "{}:{}:{number}", origin.uuid, origin.tag)
+                let mut set = GtidSet::empty();
+                set.insert(origin.clone(), Interval { first: *number, last: *number });
+                write!(f, "{set}")
             }
             Self::Anonymous => write!(f, "ANONYMOUS"),
             Self::MariaDb(gtid) => write!(f, "{gtid}"),
@@ -70,7 +69,7 @@ pub(super) fn plain(body: &[u8]) -> Option<Beginning> {
     let number = reader.u64()?;
     let gtid = match number {
         0 => Gtid::Anonymous,
-        _ => Gtid::MySql { origin: Origin { uuid, tag: String::new() }, number: valid(number)? },
+        _ => Gtid::MySql { origin: Origin::untagged(&uuid), number: valid(number)? },
     };
     Some((gtid, plain_length(reader)))
 }
@@ -116,7 +115,7 @@ pub(super) fn tagged(body: &[u8]) -> Option<Beginning> {
             _ => break,
         }
     }
-    let origin = Origin { uuid: uuid?, tag };
+    let origin = Origin::Uuid { uuid: uuid?, tag };
     Some((Gtid::MySql { origin, number: number? }, length))
 }
 
@@ -138,7 +137,7 @@ pub fn previous_gtids(body: &[u8]) -> Option<GtidSet> {
             let last = valid(beyond.checked_sub(1)?)?;
             intervals.push(Interval { first: valid(first).filter(|first| *first <= last)?, last });
         }
-        runs.push((Origin { uuid, tag }, intervals));
+        runs.push((Origin::Uuid { uuid, tag }, intervals));
     }
     let mut set = GtidSet::empty();
     for (origin, intervals) in runs {
