@@ -132,8 +132,10 @@ impl Case<'_> {
             |goal| matches!(goal, StepKind::CloseForWrites { .. } | StepKind::StopReceiver),
         ];
         let closed = self.steps(|goal| matches!(goal, StepKind::CloseForWrites { .. })).next();
-        let closed_at = closed.filter(|step| step.met().is_some());
-        let closed_at = closed_at.and_then(|step| self.seen.ended.get(&step.id).copied());
+        // What is agreed may be seen before the step is seen to end.
+        let ended = |step: &StepRecord| self.seen.ended.get(&step.id).copied();
+        let closed = closed.filter(|step| step.met().is_some());
+        let closed_at = closed.map(|step| ended(step).unwrap_or(self.view.now));
         let is_over = |step: &StepRecord| match step.goal {
             StepKind::StopReceiver => self.is_settled(step, closed_at),
             _ => step.met().is_some(),

@@ -286,6 +286,25 @@ fn stop(group: &Group) -> StepOrder {
 }
 
 #[test]
+fn receiver_that_was_to_be_stopped_long_before_writes_ended_is_waited_for_from_then_on() {
+    let mut group = opened();
+    group.meet("level", &run(1, 9));
+    group.meet("follow", &run(1, 9));
+    let stop = group.steps("stop_receiver")[0];
+    group.begin(stop);
+    close(&mut group, &run(1, 12));
+    let mut view = at_work(&group);
+    let ago = |ms: u64| NOW.minus(Micros(ms * 1000));
+    seen(&mut view).running.insert(stop, ago(2_300));
+    assert_eq!(short(&next(&view)), Vec::<String>::new(), "it is agreed, and not seen to end yet");
+    let closed = group.steps("close_for_writes")[0];
+    seen(&mut view).ended.insert(closed, ago(900));
+    assert_eq!(short(&next(&view)), Vec::<String>::new());
+    seen(&mut view).ended.insert(closed, ago(1_000));
+    assert_eq!(short(&next(&view)), ["propose undo"]);
+}
+
+#[test]
 fn candidate_without_the_last_write_is_not_elected() {
     let mut group = opened();
     group.meet("level", &run(1, 9));
