@@ -2,7 +2,7 @@
 //! only, as the server is fetched first: `cargo test -p conclave --test main mariadb -- --ignored
 //! --test-threads=1`.
 
-use conclave_lab::{Group, GroupSpec, Lab, LabSpec, lost_acked, mariadb};
+use conclave_lab::{Group, GroupSpec, Host, Lab, LabSpec, lost_acked, mariadb};
 
 use super::{
     modes,
@@ -13,16 +13,34 @@ fn lab() -> Lab {
     mariadb::up_replicated(LabSpec::default()).expect("bring the lab up")
 }
 
+/// What a replica's link is like, but for its source: TLS with the certificate's file and whether it is
+/// checked, connect retry, heartbeats.
+fn link(replica: &Host) -> Vec<String> {
+    const COLUMNS: [usize; 4] = [4, 26, 27, 33];
+    let status = replica.sql("SHOW SLAVE STATUS").expect("ask it").remove(0);
+    let mut out: Vec<String> = COLUMNS.iter().map(|column| status[*column].clone()).collect();
+    let period = replica.sql("SHOW STATUS LIKE 'Slave_heartbeat_period'").expect("ask it");
+    out.push(period[0][1].clone());
+    out
+}
+
 #[test]
 #[ignore = "needs MariaDB: run it by hand"]
 fn fenced_mariadb_that_was_killed_is_replaced_and_rejoins() {
-    modes::killed_primary_is_replaced_and_rejoins(&lab(), "fenced");
+    let lab = lab();
+    for replica in ["db2", "db3"].map(|name| lab.host(name).unwrap()) {
+        let change = "STOP SLAVE; CHANGE MASTER TO MASTER_SSL = 1, MASTER_CONNECT_RETRY = 3, \
+                      MASTER_HEARTBEAT_PERIOD = 0.45; START SLAVE";
+        replica.sql(change).unwrap();
+        assert_eq!(link(&replica), ["3", "Yes", "", "No", "0.450"]);
+    }
+    modes::killed_primary_is_replaced_and_rejoins(&lab, "fenced", link);
 }
 
 #[test]
 #[ignore = "needs MariaDB: run it by hand"]
 fn best_effort_mariadb_that_was_killed_is_replaced_and_rejoins() {
-    modes::killed_primary_is_replaced_and_rejoins(&lab(), "best_effort");
+    modes::killed_primary_is_replaced_and_rejoins(&lab(), "best_effort", link);
 }
 
 #[test]

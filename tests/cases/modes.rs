@@ -14,7 +14,8 @@ fn lab() -> Lab {
         replica
             .sql(
                 "SET GLOBAL rpl_semi_sync_replica_enabled = OFF; STOP REPLICA IO_THREAD; \
-                 START REPLICA IO_THREAD",
+                 CHANGE REPLICATION SOURCE TO SOURCE_SSL = 1, SOURCE_CONNECT_RETRY = 3, \
+                 SOURCE_HEARTBEAT_PERIOD = 0.45; START REPLICA IO_THREAD",
             )
             .expect("nobody acknowledges");
     }
@@ -31,15 +32,29 @@ fn write_and_settle(lab: &Lab, primary: &str) {
     }
 }
 
+/// What a replica's link is like, but for its source: TLS, public key, connect retry, heartbeats.
+fn link(replica: &Host) -> Vec<String> {
+    let sql = "SELECT SSL_ALLOWED, SSL_CA_FILE, SSL_VERIFY_SERVER_CERTIFICATE, GET_PUBLIC_KEY, \
+               CONNECTION_RETRY_INTERVAL, HEARTBEAT_INTERVAL \
+               FROM performance_schema.replication_connection_configuration";
+    replica.sql(sql).expect("ask it").remove(0)
+}
+
 /// What the report says of an attempt.
 fn report(group: &Group<'_>, attempt: &str) -> String {
     group.expect("m1", &["report", attempt]).expect("there is a report")
 }
 
 /// mysqld of the primary is killed, nothing under way: another one takes over, and it comes back. Then
-/// the same befalls the new one, so that what was a primary and a replica is both again.
-pub fn killed_primary_is_replaced_and_rejoins(lab: &Lab, mode: &str) {
+/// the same befalls the new one, so that what was a primary and a replica is both again. All links stay
+/// as the first ones were.
+pub fn killed_primary_is_replaced_and_rejoins(
+    lab: &Lab,
+    mode: &str,
+    link: fn(&Host) -> Vec<String>,
+) {
     let group = stand::group_in(lab, mode, &["last_failover_minutes = 0"]);
+    let wanted = link(&lab.host("db3").unwrap());
     let mut old = "db1".to_owned();
     for attempt in ["app1-1", "app1-2"] {
         write_and_settle(lab, &old);
@@ -58,6 +73,9 @@ pub fn killed_primary_is_replaced_and_rejoins(lab: &Lab, mode: &str) {
         let healthy = group.wait_healthy(SOON).expect("the old primary rejoins");
         assert_eq!(stand::role(&healthy, &old), "replica");
         assert_eq!(stand::writable(lab), [&*primary]);
+        for replica in lab.servers().iter().filter(|server| server.name() != primary) {
+            assert_eq!(link(replica), wanted, "the link of {}", replica.name());
+        }
         stand::nothing_lost(lab, writer, &primary);
         old = primary;
     }
@@ -143,12 +161,12 @@ pub fn powered_off_host_is_replaced_after_the_tries(lab: &Lab) {
 
 #[test]
 fn fenced_primary_that_was_killed_is_replaced_and_rejoins() {
-    killed_primary_is_replaced_and_rejoins(&lab(), "fenced");
+    killed_primary_is_replaced_and_rejoins(&lab(), "fenced", link);
 }
 
 #[test]
 fn best_effort_primary_that_was_killed_is_replaced_and_rejoins() {
-    killed_primary_is_replaced_and_rejoins(&lab(), "best_effort");
+    killed_primary_is_replaced_and_rejoins(&lab(), "best_effort", link);
 }
 
 #[test]
