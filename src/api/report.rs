@@ -115,6 +115,7 @@ fn write_block(attempt: &Attempt) -> Option<WriteBlockDocument> {
         StepEvidence::Server { closing: Some(closing), .. } => Some((*at, closing)),
         StepEvidence::Server { closing: None, .. }
         | StepEvidence::Host { .. }
+        | StepEvidence::Log { .. }
         | StepEvidence::Examined { .. }
         | StepEvidence::Hook { .. } => None,
     })?;

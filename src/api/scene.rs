@@ -409,6 +409,8 @@ pub fn primary(uuid: &str, executed: GtidSet) -> ServerFacts {
         executed,
         purged: GtidSet::empty(),
         replica: None,
+        rescue: None,
+        relay_log: "/var/lib/mysql/relay".into(),
         semi_sync: Some(SemiSync {
             has_source: true,
             source_enabled: true,

@@ -156,6 +156,7 @@ fn common(section: &Section<'_, '_>) -> Defaults {
         acker: section.flag("acker"),
         replication_account: section.text("replication_account"),
         data_dir: section.text("data_dir"),
+        log_bin: section.text_or_empty("log_bin"),
         service: section.text_or_empty("service"),
         ssh: section.section("ssh").map(|ssh| {
             let found = Ssh {
@@ -292,6 +293,7 @@ fn policy(top: &Section<'_, '_>, subjects: &mut Vec<(String, usize)>) -> Policy 
     };
     let refusals = number("refusals", usual.refusals.into());
     let last_failover_minutes = number("last_failover_minutes", usual.last_failover_minutes);
+    let limit = |key: &'static str| section.number(key, 0, u64::MAX);
     let mut millis = |key: &'static str, usual: Millis| Millis(number(key, usual.0));
     let pings = [
         ("select", PingType::Select),
@@ -326,6 +328,8 @@ fn policy(top: &Section<'_, '_>, subjects: &mut Vec<(String, usize)>) -> Policy 
         dead_acker_ms: millis("dead_acker_ms", usual.dead_acker_ms),
         last_acker: section.choice("last_acker", &last).unwrap_or(usual.last_acker),
         last_acker_ms: millis("last_acker_ms", usual.last_acker_ms),
+        max_loss_transactions: limit("max_loss_transactions"),
+        max_loss_bytes: limit("max_loss_bytes"),
     };
     section.finish();
     policy

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     model::{
-        Actor, ClusterName, Hearing, ManagerId, Micros, Mono, Observation, ServerFacts, ServerName,
+        Actor, ClusterName, GtidSet, Hearing, ManagerId, Micros, Mono, Observation, ServerFacts, ServerName,
         StepId, StepRecord, Survey, Switchover, Tally, Term, Token,
     },
     ports::Place,
@@ -121,6 +121,8 @@ pub struct StepOrder {
     pub primary: Option<ServerName>,
     /// Servers that are revoked: nobody may read from them any more.
     pub revoked: BTreeSet<ServerName>,
+    /// What the servers that were stopped have received: what a dead server's log is compared with.
+    pub known: GtidSet,
     /// Longest time without progress.
     pub deadline: Micros,
     /// When this leader saw the attempt open.

@@ -26,6 +26,7 @@ fn order(target: u64, goal: StepKind) -> StepOrder {
         others: (1..=3).filter(|n| *n != target).map(|n| (name(n), at(n))).collect(),
         primary: Some(name(1)),
         revoked: names(&[1]),
+        known: GtidSet::empty(),
         deadline: Micros(10_000_000),
         opened_at: None,
         is_chore: false,

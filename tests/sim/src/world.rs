@@ -73,6 +73,8 @@ pub struct World {
     pub ledger: Ledger,
     /// How long an application waits for the answer to a write.
     pub client_patience: Micros,
+    /// Files on their way from one host to another, by name.
+    pub uploads: BTreeMap<String, Vec<Trx>>,
     /// Servers that another one stands in for at their address.
     pub away: BTreeMap<Ix, Server>,
     /// What an administrator wrote on replicas.
@@ -121,6 +123,7 @@ impl World {
                 .collect(),
             ledger: Ledger::default(),
             client_patience: 2_000_000,
+            uploads: BTreeMap::new(),
             away: BTreeMap::new(),
             errant: Vec::new(),
             ambush: None,
