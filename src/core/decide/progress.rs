@@ -108,7 +108,9 @@ impl Case<'_> {
                 return vec![self.elect(election)];
             }
         }
-        moves.extend(unread.into_iter().filter_map(|step| self.run(step)));
+        let readable = unread.into_iter();
+        let readable = readable.filter(|step| rescue::is_readable(self.attempt, &step.target));
+        moves.extend(readable.filter_map(|step| self.run(step)));
         if fence.is_hopeless {
             return vec![self.give_up("no fence of the old primary could be proved".into())];
         }

@@ -112,6 +112,7 @@ fn unread(attempt: &Attempt, server: &ServerName) -> String {
     };
     match step.runs.iter().rev().find_map(|run| run.outcome.as_ref()) {
         Some(outcome) => outcome.why().unwrap_or_default().to_owned(),
+        None if attempt.is_fenced(server) => "no time was left".into(),
         None => "its mysqld was not seen dead over ssh".into(),
     }
 }
