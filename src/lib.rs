@@ -2,6 +2,7 @@
 
 pub mod adapters;
 pub mod api;
+pub mod binlog;
 pub mod cli;
 pub mod config;
 #[cfg(test)]

@@ -71,6 +71,35 @@ impl GtidSet {
         *runs = normal(std::mem::take(runs));
     }
 
+    /// Adds many intervals of one origin.
+    pub fn insert_all(&mut self, origin: Origin, intervals: impl IntoIterator<Item = Interval>) {
+        let mut runs = self.origins.remove(&origin).unwrap_or_default();
+        runs.extend(intervals);
+        if !runs.is_empty() {
+            self.origins.insert(origin, normal(runs));
+        }
+    }
+
+    /// Adds one transaction; in the order of their numbers this takes no time.
+    pub fn insert_one(&mut self, origin: Origin, number: u64) {
+        let runs = self.origins.entry(origin).or_default();
+        match runs.last_mut() {
+            Some(last) if last.last + 1 == number => last.last = number,
+            Some(last) if last.first <= number && number <= last.last => {}
+            Some(_) | None => {
+                runs.push(Interval { first: number, last: number });
+                *runs = normal(std::mem::take(runs));
+            }
+        }
+    }
+
+    /// Whether it holds that transaction.
+    pub fn contains(&self, origin: &Origin, number: u64) -> bool {
+        let runs = self.origins.get(origin).map_or(&[][..], Vec::as_slice);
+        let place = runs.partition_point(|run| run.last < number);
+        runs.get(place).is_some_and(|run| run.first <= number)
+    }
+
     /// All transactions of both.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
@@ -296,6 +325,18 @@ mod tests {
             prop_assert_eq!(pairs(&a.common(&b)), &pa & &pb);
             prop_assert_eq!(a.is_subset(&b), pa.is_subset(&pb));
             prop_assert_eq!(a.count(), pa.len() as u64);
+            let mut one_by_one = GtidSet::empty();
+            let mut at_once = GtidSet::empty();
+            for (origin, number) in pa.iter().rev().chain(&pa) {
+                one_by_one.insert_one(origin.clone(), *number);
+            }
+            for (origin, runs) in &a.origins {
+                at_once.insert_all(origin.clone(), runs.iter().copied());
+            }
+            prop_assert_eq!((&one_by_one, &at_once), (&a, &a));
+            for (origin, number) in pb.iter().chain(&pa) {
+                prop_assert_eq!(a.contains(origin, *number), pa.contains(&(origin.clone(), *number)));
+            }
             prop_assert_eq!(a.to_string().parse::<GtidSet>().unwrap(), a);
         }
     }

@@ -28,7 +28,7 @@ pub use facts::{
     Applier, Boot, Inbound, LinkOptions, Observation, Observed, Receiver, ReplicaFacts, SemiSync,
     ServerFacts,
 };
-pub use gtid::GtidSet;
+pub use gtid::{GtidSet, Interval, Origin};
 pub use hook::{HookCall, HookDefinition, HookEvent};
 pub use id::{ClusterName, Epoch, FailoverId, ManagerId, Nonce, ServerName, StepId, Term, Token};
 pub use reason::{Problem, Refusal, Rejection};
