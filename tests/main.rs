@@ -15,6 +15,7 @@ mod cases {
     mod mistakes;
     mod operator;
     mod quorum;
+    mod rescue;
     mod returning;
     mod secrets;
     mod stand;

@@ -146,6 +146,7 @@ impl Story {
                 ranked("db3", &["promotion = never"], &[]),
             ],
             loss: String::new(),
+            rescues: Vec::new(),
         };
         let steps = vec![
             plan("db2", StepKind::CatchUp { donor: "db3".into(), target: target.clone() }),

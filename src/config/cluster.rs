@@ -113,6 +113,7 @@ struct Defaults {
     acker: Option<bool>,
     replication_account: Option<String>,
     data_dir: Option<String>,
+    log_bin: Option<String>,
     service: Option<String>,
     ssh: Option<Ssh>,
 }
@@ -201,6 +202,7 @@ fn server(section: &Section<'_, '_>, defaults: &Defaults) -> ServerDefinition {
         replication_account: account.unwrap_or_else(|| lacks("replication_account")),
         ssh,
         data_dir,
+        log_bin: or_default(own.log_bin, &defaults.log_bin).filter(|base| !base.is_empty()),
         service: or_default(own.service, &defaults.service).filter(|unit| !unit.is_empty()),
         name: name.as_str().into(),
         host,
@@ -362,6 +364,9 @@ pub fn to_toml(definition: &ClusterDefinition) -> String {
         );
         if !server.data_dir.is_empty() {
             out += &format!("data_dir = {}\n", quoted(&server.data_dir));
+        }
+        if let Some(log_bin) = &server.log_bin {
+            out += &format!("log_bin = {}\n", quoted(log_bin));
         }
         if let Some(service) = &server.service {
             out += &format!("service = {}\n", quoted(service));

@@ -48,6 +48,8 @@ impl MysqlSession {
             | SqlAction::StopApplier
             | SqlAction::StartReplica
             | SqlAction::ForgetSource
+            | SqlAction::ApplyRescued { .. }
+            | SqlAction::DropRescued
             | SqlAction::ChangeSource { .. }
             | SqlAction::SetSemiSyncReplica { .. }
             | SqlAction::SetSemiSyncSource { .. }
@@ -260,6 +262,8 @@ fn account(action: &SqlAction) -> Option<&str> {
         | SqlAction::StopReplica
         | SqlAction::StartReplica
         | SqlAction::ForgetSource
+        | SqlAction::ApplyRescued { .. }
+        | SqlAction::DropRescued
         | SqlAction::SetSemiSyncReplica { .. }
         | SqlAction::SetSemiSyncSource { .. }
         | SqlAction::SetWritable
@@ -287,7 +291,9 @@ fn needs_link(action: &SqlAction) -> bool {
         | SqlAction::StartReplica
         | SqlAction::ForgetSource => true,
         SqlAction::ChangeSource { options, .. } => options.is_none(),
-        SqlAction::SetSemiSyncReplica { .. }
+        SqlAction::ApplyRescued { .. }
+        | SqlAction::DropRescued
+        | SqlAction::SetSemiSyncReplica { .. }
         | SqlAction::SetSemiSyncSource { .. }
         | SqlAction::SetWritable
         | SqlAction::SetReadOnly
@@ -314,6 +320,8 @@ pub(super) fn describe(action: &SqlAction) -> String {
         SqlAction::StopApplier => "stop the applier".into(),
         SqlAction::StartReplica => "start replication".into(),
         SqlAction::ForgetSource => "forget the source".into(),
+        SqlAction::ApplyRescued { .. } => "apply what was rescued".into(),
+        SqlAction::DropRescued => "remove the channel for what was rescued".into(),
         SqlAction::ChangeSource { host, port, account, .. } => {
             format!("replicate from {host}:{port} as {account}")
         }

@@ -167,7 +167,10 @@ pub enum SqlAction {
     },
     /// Execute what lies beside the relay logs as those of the channel for rescued transactions,
     /// which is made by this; what is executed already is passed over by the server.
-    ApplyRescued,
+    ApplyRescued {
+        /// `relay_log_basename`.
+        relay_log: String,
+    },
     /// Stop that channel, and remove it with its files.
     DropRescued,
     /// Set it for good.

@@ -77,6 +77,7 @@ pub(super) async fn carry<P: Ports>(
     };
     let kept = ports.logs().carry(&order, patience, &told).await?;
     let deadline = ports.clock().now().plus(patience);
-    session.act(&SqlAction::ApplyRescued, deadline).await?;
+    let action = SqlAction::ApplyRescued { relay_log: order.relay_log.clone() };
+    session.act(&action, deadline).await?;
     Ok(Carried { order, kept })
 }

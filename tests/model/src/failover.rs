@@ -441,7 +441,7 @@ impl State {
             SqlAction::SetWritable => server.is_writable = true,
             SqlAction::SetReadOnly | SqlAction::CloseForWrites { .. } => server.is_writable = false,
             SqlAction::StartApplier
-            | SqlAction::ApplyRescued
+            | SqlAction::ApplyRescued { .. }
             | SqlAction::DropRescued
             | SqlAction::SetOffline { .. }
             | SqlAction::WriteMarker { .. }

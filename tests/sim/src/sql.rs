@@ -262,7 +262,7 @@ impl World {
             SqlAction::StartApplier => self.start(at, false, true),
             SqlAction::StartReplica => self.start(at, true, true),
             SqlAction::ForgetSource => self.forget(at),
-            SqlAction::ApplyRescued => self.apply_rescued(at),
+            SqlAction::ApplyRescued { .. } => self.apply_rescued(at),
             SqlAction::DropRescued => {
                 (self.servers[at].rescue, self.servers[at].rescued) = (None, None);
                 Ok(())
