@@ -1,6 +1,6 @@
 //! What only the dead primary's binary log holds is fetched over SSH and executed by its successor.
 
-use conclave_lab::{Group, Host, Lab};
+use conclave_lab::{Group, Host, Lab, LabSpec};
 
 use super::stand::{self, SOON};
 
@@ -159,4 +159,26 @@ fn without_a_way_to_the_dead_primarys_host_best_effort_goes_on_and_says_what_it_
     assert_eq!(value(&lab.host(&primary).unwrap(), "SELECT COUNT(*) FROM app.w"), "0");
     let said = report(&group).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(said.contains("is lost or still on its disk"), "{said}");
+}
+
+#[test]
+fn primary_of_four_whose_acker_is_lost_with_it_is_replaced_by_what_its_own_disk_holds() {
+    let lab = Lab::up_replicated(LabSpec { servers: 4, ..LabSpec::default() }).unwrap();
+    let group = super::quorum::group(&lab, "acks = 1", &[]);
+    let mut writer = stand::writer(&lab);
+    // From now on db4 alone acknowledges.
+    for replica in ["db2", "db3"] {
+        lab.split("db1", replica).unwrap();
+    }
+    stand::writes_again(&mut writer, stand::now());
+    stand::writes_again(&mut writer, stand::now());
+    let at = stand::now();
+    lab.host("db4").unwrap().power_off().unwrap();
+    lab.host("db1").unwrap().kill_mysqld().unwrap();
+    lab.heal().unwrap();
+    let primary = stand::new_primary(&group, "db1");
+    stand::writes_again(&mut writer, at);
+    let said = report(&group);
+    assert!(said.contains("from the disk of db1"), "{said}");
+    stand::nothing_lost(&lab, writer, &primary);
 }

@@ -40,10 +40,15 @@ pub fn is_covered_by_log(
     logs: &BTreeMap<&ServerName, &DiskLog>,
     held: &GtidSet,
 ) -> bool {
-    let log = logs.get(&regime.primary);
-    attempt.is_fenced(&regime.primary)
-        && log.is_some_and(|log| log.purged.is_subset(held))
-        && regime.base.is_subset(held)
+    let is_held = match &regime.closed_with {
+        // Its log was read by an earlier attempt, or was not needed.
+        Some(closed_with) => closed_with.is_subset(held),
+        None => {
+            let log = logs.get(&regime.primary);
+            log.is_some_and(|log| log.purged.is_subset(held)) && regime.base.is_subset(held)
+        }
+    };
+    is_held && attempt.is_fenced(&regime.primary)
 }
 
 /// What the candidate is to be given beside `target`, from the newest primary's disk on. `is_needed`:

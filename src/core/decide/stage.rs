@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{candidate::Field, gate, rescue, view::ClusterView};
+use super::{candidate::Field, coverage, gate, rescue, view::ClusterView};
 use crate::{
     model::{
         Attempt, Election, GtidSet, HookCall, HookDefinition, HookEvent, LinkOptions, Outcome, Regime, Rescue, ServerName, StepEvidence, StepKind, Switchover,
@@ -15,12 +15,17 @@ fn planned(target: &ServerName, goal: StepKind) -> Planned {
 }
 
 /// Freeze: stop every receiver, fence every server that is or may be primary. One that an earlier
-/// attempt has covered is revoked for good already.
+/// attempt has covered is revoked for good already; unless that was by its log, and then it has to be
+/// seen dead again.
 pub fn freeze(cluster: &ClusterState) -> Vec<Planned> {
     let primaries: BTreeSet<_> = cluster.regimes.iter().map(|regime| &regime.primary).collect();
     let replicas = cluster.definition.servers.iter().filter(|s| !primaries.contains(&s.name));
     let stops = replicas.map(|server| planned(&server.name, StepKind::StopReceiver));
-    let open = cluster.regimes.iter().filter(|regime| regime.closed_with.is_none());
+    let is_revoked = |regime: &Regime| {
+        let is_counted = regime.acks == 0 || coverage::is_revoked(regime, &BTreeSet::new());
+        regime.closed_with.is_some() && is_counted
+    };
+    let open = cluster.regimes.iter().filter(|regime| !is_revoked(regime));
     let reachable = open
         .map(|regime| &regime.primary)
         .filter(|name| cluster.definition.server(name).is_some_and(|server| server.ssh.is_some()));

@@ -7,8 +7,8 @@ use crate::{
     decide::{StepOrder, view::place},
     fixture::*,
     model::{
-        Applier, Boot, Epoch, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, SemiSync,
-        ServerFacts, ServerName, Setting, StepId, StepKind, StepRecord, Term, Token,
+        Applier, Boot, Epoch, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, Rescue,
+        SemiSync, ServerFacts, ServerName, Setting, StepId, StepKind, StepRecord, Term, Token,
     },
     ports::SqlAction,
 };
@@ -495,4 +495,56 @@ fn rebuild_cuts_clients_then_copies_then_forgets_what_the_copy_follows() {
     assert_eq!(rebuilt(|f| f.offline = true), offline(false));
     assert_eq!(rebuilt(|_| {}), Next::Act(SqlAction::ForgetSource));
     assert_eq!(act(2, goal(), &alone()), Next::Met);
+}
+
+fn rescue() -> Rescue {
+    let gtids = run(10, 12);
+    Rescue { from: name(1), gtids, pieces: Vec::new(), is_needed: false }
+}
+
+/// A stopped replica that has executed so much, with the channel for rescued transactions as given.
+fn rescuing(executed: u64, channel: Option<Applier>) -> ServerFacts {
+    let mut facts = replica(|link| {
+        (link.receiver, link.applier) = (Receiver::Off, Applier::Off);
+    });
+    (facts.executed, facts.rescue) = (run(1, executed), channel);
+    facts
+}
+
+fn broken() -> Applier {
+    Applier::Broken { code: 1062, text: "duplicate".into() }
+}
+
+#[test]
+fn rescue_is_carried_waited_for_and_leaves_no_channel_behind() {
+    let goal = || StepKind::Rescue { rescue: rescue() };
+    let removed = || Next::Act(SqlAction::DropRescued);
+    let cases = [
+        (9, None, Next::Carry(Box::new(rescue()))),
+        // A leader was lost while it is applied: it goes on by itself.
+        (11, Some(Applier::On), Next::Wait),
+        // Left by one that was lost, or by a restart: begun anew.
+        (11, Some(Applier::Off), removed()),
+        (11, Some(broken()), removed()),
+        (12, Some(Applier::On), removed()),
+        (12, None, Next::Met),
+    ];
+    for (executed, channel, expected) in cases {
+        assert_eq!(act(2, goal(), &rescuing(executed, channel)), expected, "{executed}");
+    }
+    // What this very run has had applied does not fit.
+    let order = order(2, goal());
+    let facts = rescuing(11, Some(broken()));
+    let why = "its applier stopped with error 1062: duplicate".into();
+    assert_eq!(next(&order, &facts, &BTreeMap::new(), 1), Next::Impossible(why));
+}
+
+#[test]
+fn channel_of_a_failed_rescue_is_removed_before_anything_else_is_made_of_its_server() {
+    let facts = rescuing(9, Some(broken()));
+    let follow =
+        StepKind::Follow { source: name(3), acker: false, options: LinkOptions::default() };
+    for goal in [StepKind::Detach, StepKind::ResumeReceiver, follow] {
+        assert_eq!(act(2, goal, &facts), Next::Act(SqlAction::DropRescued));
+    }
 }

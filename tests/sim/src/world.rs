@@ -75,6 +75,8 @@ pub struct World {
     pub client_patience: Micros,
     /// Files on their way from one host to another, by name.
     pub uploads: BTreeMap<String, Vec<Trx>>,
+    /// Managers look in advance whether they can log in to the hosts, and rely on it.
+    pub knows_hosts: bool,
     /// Servers that another one stands in for at their address.
     pub away: BTreeMap<Ix, Server>,
     /// What an administrator wrote on replicas.
@@ -124,6 +126,7 @@ impl World {
             ledger: Ledger::default(),
             client_patience: 2_000_000,
             uploads: BTreeMap::new(),
+            knows_hosts: false,
             away: BTreeMap::new(),
             errant: Vec::new(),
             ambush: None,

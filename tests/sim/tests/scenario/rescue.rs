@@ -8,7 +8,7 @@ use conclave_sim::{
     setup::Setup,
 };
 
-use super::{closed, outcomes};
+use super::{closed, outcomes, refusals};
 
 /// The replicas have lost their source, clients write on, and then the primary dies: returns what is
 /// on its disk alone.
@@ -158,4 +158,68 @@ fn without_a_way_to_the_candidates_host_the_attempt_goes_on_and_names_what_is_lo
     let StepKind::Rescue { rescue } = &step.goal else { unreachable!("it was looked for") };
     assert_eq!(rescue.gtids, tail);
     run.check();
+}
+
+/// Four servers, one acknowledgement; db4 alone has acknowledged what came last, and is lost.
+fn without_its_acker(seed: u64, change: impl FnOnce(&mut conclave_sim::world::World)) -> Run {
+    let mut run = Run::new(&Setup::new(Mode::Quorum, 4, 1).seed(seed).aged().traced());
+    run.world(|world| world.knows_hosts = true);
+    run.pass(3_000);
+    run.world(|world| {
+        for ix in [1, 2] {
+            world.network.part(Node::Host(0), Node::Host(ix));
+        }
+    });
+    run.pass(700);
+    run.world(|world| {
+        let ahead = world.servers[3].executed().minus(&world.servers[1].received());
+        assert!(ahead.count() > 20, "only {} were acknowledged by db4 alone", ahead.count());
+        world.power_off(3);
+        world.network.heal();
+        world.kill_server(0);
+        change(world);
+    });
+    run
+}
+
+#[test]
+fn what_a_lost_acker_alone_had_acknowledged_is_read_from_the_dead_primarys_disk() {
+    for seed in 0..5 {
+        let mut run = without_its_acker(seed, |_| {});
+        closed(&mut run, 20_000, 1);
+        run.check();
+        assert!(["db2", "db3"].contains(&run.primary().as_str()), "seed {seed}");
+        run.world(|world| {
+            world.power_on(3);
+            world.unmask(0);
+        });
+        run.settle(90_000);
+    }
+}
+
+#[test]
+fn without_a_way_to_the_dead_primarys_host_a_lost_acker_refuses_as_ever() {
+    let mut run = without_its_acker(1, |world| world.hosts[0].has_ssh = false);
+    run.pass(20_000);
+    assert_eq!((run.primary(), run.state().epoch.0), ("db1".into(), 0));
+    assert!(refusals(&run).contains(&"gate.no_coverage"), "{:?}", refusals(&run));
+    run.world(|world| world.unmask(0));
+    run.world(|world| world.power_on(3));
+    run.settle(60_000);
+}
+
+#[test]
+fn disk_that_turns_out_to_be_gone_undoes_an_attempt_that_counted_on_it() {
+    let mut run = without_its_acker(2, |world| world.hosts[0].has_disk = false);
+    closed(&mut run, 60_000, 1);
+    run.check();
+    let Some(Outcome::Aborted { why, .. }) = &outcomes(&run)[0] else { panic!("it goes on") };
+    assert!(why.contains("there is no binary log"), "{why}");
+    assert_eq!(run.primary(), "db1");
+    run.world(|world| {
+        world.hosts[0].has_disk = true;
+        world.unmask(0);
+        world.power_on(3);
+    });
+    run.settle(120_000);
 }
