@@ -308,7 +308,11 @@ fn resume(order: &StepOrder, facts: &ServerFacts) -> Next {
         (Some(replica), Some(place))
             if replica.receiver == Receiver::Off && is_of(replica, place) =>
         {
-            Next::Act(SqlAction::StartReceiver)
+            // A rescue stops the applier, too.
+            Next::Act(match replica.applier {
+                Applier::On => SqlAction::StartReceiver,
+                Applier::Off | Applier::Broken { .. } => SqlAction::StartReplica,
+            })
         }
         (Some(_) | None, Some(_) | None) => Next::Met,
     }
@@ -337,7 +341,17 @@ fn rescue(facts: &ServerFacts, wanted: &Rescue, acts: usize) -> Next {
             Next::Impossible(format!("its applier stopped with error {code}: {text}"))
         }
         (Some(Applier::Off | Applier::Broken { .. }), false) => Next::Act(SqlAction::DropRescued),
-        (None, false) => Next::Carry(Box::new(wanted.clone())),
+        (None, false) => match &facts.replica {
+            // With half a transaction it would hold that one's number, and the whole one that is
+            // brought would wait for it for ever.
+            Some(replica) if replica.applier == Applier::On => {
+                match replica.retrieved.is_subset(&facts.executed) {
+                    true => Next::Act(SqlAction::StopApplier),
+                    false => Next::Wait,
+                }
+            }
+            Some(_) | None => Next::Carry(Box::new(wanted.clone())),
+        },
     }
 }
 

@@ -532,6 +532,12 @@ fn rescue_is_carried_waited_for_and_leaves_no_channel_behind() {
     for (executed, channel, expected) in cases {
         assert_eq!(act(2, goal(), &rescuing(executed, channel)), expected, "{executed}");
     }
+    // Half a transaction of the old link may be in its applier's hands.
+    let mut facts = rescuing(9, None);
+    link(&mut facts).applier = Applier::On;
+    assert_eq!(act(2, goal(), &facts), Next::Act(SqlAction::StopApplier));
+    link(&mut facts).retrieved = run(9, 10);
+    assert_eq!(act(2, goal(), &facts), Next::Wait);
     // What this very run has had applied does not fit.
     let order = order(2, goal());
     let facts = rescuing(11, Some(broken()));
