@@ -18,6 +18,7 @@ mod cases {
     mod node;
     mod operator;
     mod quorum;
+    mod rescue;
     mod returning;
     mod secrets;
     mod stand;

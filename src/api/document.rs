@@ -599,6 +599,9 @@ pub struct ReportDocument {
     pub revokes: Vec<String>,
     /// The choice.
     pub election: Option<ElectionDocument>,
+    /// What came from dead servers' disks, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rescued: Vec<String>,
     /// What was or may have been lost.
     pub loss: String,
     /// How writes were stopped, in a planned switchover.

@@ -3,8 +3,8 @@
 
 use conclave_core::{
     model::{
-        Answer, Attempt, Closing, ClusterName, Election, Epoch, HookEvent, Mode, Outcome, Stage,
-        StepEvidence, StepKind, StepOutcome, StepRecord, StepRun,
+        Answer, Attempt, Closing, ClusterName, Election, Epoch, HookEvent, Mode, Outcome, Rescue,
+        Stage, StepEvidence, StepKind, StepOutcome, StepRecord, StepRun,
     },
     state::{ClusterState, GroupState},
 };
@@ -81,6 +81,7 @@ pub fn document(cluster: &ClusterState, attempt: &Attempt) -> ReportDocument {
         ballots: sentence::ballots(tally),
         revokes: attempt.revokes.iter().map(sentence::regime).collect(),
         election: election(attempt).map(election_document),
+        rescued: rescued(attempt),
         loss: loss(attempt),
         write_block: write_block(attempt),
         extra: build::extra::of_attempt(cluster, attempt),
@@ -179,7 +180,41 @@ fn election_document(election: &Election) -> ElectionDocument {
     }
 }
 
+/// What came from dead servers' disks.
+fn rescued(attempt: &Attempt) -> Vec<String> {
+    let rescues = election(attempt).into_iter().flat_map(|election| &election.rescues);
+    let is_met =
+        |rescue: &&Rescue| attempt.rescue_of(rescue).is_some_and(|step| step.met().is_some());
+    let sentence = |rescue: &Rescue| {
+        format!("from the disk of {}: {}, {}", rescue.from, rescue.amount(), rescue.gtids)
+    };
+    rescues.filter(is_met).map(sentence).collect()
+}
+
+/// What was read from dead servers' disks and could not be applied: lost, unless somebody brings it
+/// back.
+fn missed(attempt: &Attempt) -> Vec<String> {
+    let rescues = election(attempt).into_iter().flat_map(|election| &election.rescues);
+    let failed = rescues.filter_map(|rescue| {
+        let step = attempt.rescue_of(rescue).filter(|step| step.has_failed())?;
+        let why = step.outcome().and_then(StepOutcome::why).unwrap_or_default();
+        Some(format!(
+            "{} of {} are still on its disk and not on the new primary: {}; {why}",
+            rescue.amount(),
+            rescue.from,
+            rescue.gtids
+        ))
+    });
+    failed.collect()
+}
+
 fn loss(attempt: &Attempt) -> String {
+    let missed = missed(attempt);
+    if !missed.is_empty() {
+        let known = election(attempt).map(|election| election.loss.clone());
+        let known = known.filter(|loss| !loss.is_empty());
+        return missed.into_iter().chain(known).collect::<Vec<_>>().join("; ");
+    }
     match (election(attempt), &attempt.outcome) {
         (Some(election), _) if !election.loss.is_empty() => election.loss.clone(),
         (_, Some(Outcome::Aborted { .. })) => {
@@ -190,7 +225,14 @@ fn loss(attempt: &Attempt) -> String {
                 Mode::Quorum => "nothing that was acknowledged: the servers whose receivers were \
                                  stopped had received all of it"
                     .into(),
-                Mode::Fenced | Mode::BestEffort => "nothing that is known of".into(),
+                Mode::Fenced | Mode::BestEffort if attempt.closed().is_some() => {
+                    "nothing: the new primary had executed the last write of the old one".into()
+                }
+                Mode::Fenced | Mode::BestEffort => {
+                    "nothing: the old primary's binary log was read \
+                                                     to its end"
+                        .into()
+                }
             }
         }
         (None, Some(Outcome::Promoted { .. } | Outcome::Superseded { .. }) | None) => {
@@ -275,8 +317,9 @@ fn rank_of_step(goal: &StepKind) -> u8 {
         StepKind::Level { .. }
         | StepKind::CloseForWrites { .. }
         | StepKind::StopReceiver
-        | StepKind::Fence { .. } => 1,
-        StepKind::CatchUp { .. } | StepKind::Apply { .. } => 3,
+        | StepKind::Fence { .. }
+        | StepKind::ReadLog => 1,
+        StepKind::CatchUp { .. } | StepKind::Apply { .. } | StepKind::Rescue { .. } => 3,
         StepKind::Detach | StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } => 5,
         StepKind::Follow { .. }
         | StepKind::CutClients

@@ -146,6 +146,7 @@ impl Story {
                 ranked("db3", &["promotion = never"], &[]),
             ],
             loss: String::new(),
+            rescues: Vec::new(),
         };
         let steps = vec![
             plan("db2", StepKind::CatchUp { donor: "db3".into(), target: target.clone() }),
@@ -409,6 +410,8 @@ pub fn primary(uuid: &str, executed: GtidSet) -> ServerFacts {
         executed,
         purged: GtidSet::empty(),
         replica: None,
+        rescue: None,
+        relay_log: "/var/lib/mysql/relay".into(),
         semi_sync: Some(SemiSync {
             has_source: true,
             source_enabled: true,

@@ -2,9 +2,9 @@
 
 use conclave_core::{
     model::{
-        Actor, Answer, Attempt, Cause, Doubt, Evidence, Findings, GtidSet, Hearing, Outcome,
-        Refusal, Regime, ServerName, Stage, StepEvidence, StepKind, StepOutcome, StepRecord, Tally,
-        Vip,
+        Actor, Answer, Attempt, Cause, DiskLog, Doubt, Evidence, Findings, GtidSet, Hearing,
+        LogPiece, Outcome, Refusal, Regime, ServerName, Stage, StepEvidence, StepKind, StepOutcome,
+        StepRecord, Tally, Vip,
     },
     state::Planned,
 };
@@ -137,6 +137,15 @@ pub fn goal(target: &ServerName, goal: &StepKind) -> String {
             format!("{target} receives what it lacks from {donor}, up to {}", short(set))
         }
         StepKind::Apply { target: set } => format!("{target} executes {}", short(set)),
+        StepKind::ReadLog => {
+            format!("read from the disk of {target} what no stopped server has received")
+        }
+        StepKind::Rescue { rescue } => format!(
+            "{target} executes what only the disk of {} holds: {}, {}",
+            rescue.from,
+            rescue.amount(),
+            short(&rescue.gtids)
+        ),
         StepKind::Detach => format!("{target} forgets its source"),
         StepKind::Follow { source, acker, options: _ } => match acker {
             true => format!("{target} replicates from {source} and acknowledges"),
@@ -282,8 +291,24 @@ fn step_evidence(evidence: &StepEvidence) -> String {
                 false => lines.join("; "),
             }
         }
+        StepEvidence::Log { log } => disk_log(log),
         StepEvidence::Examined { findings } => extra(findings),
     }
+}
+
+fn disk_log(log: &DiskLog) -> String {
+    let bytes: u64 = log.pieces.iter().map(LogPiece::bytes).sum();
+    let mut parts = vec![match log.only_here.count() {
+        0 => "it holds nothing more".to_owned(),
+        count => format!("{count} transaction(s), {bytes} bytes: {}", short(&log.only_here)),
+    }];
+    if log.torn > 0 {
+        parts.push(format!("half a transaction at its end was left out, {} bytes", log.torn));
+    }
+    if !log.purged.is_empty() {
+        parts.push(format!("{} is in it no more", short(&log.purged)));
+    }
+    parts.join("; ")
 }
 
 /// The verdict on transactions that the primary lacks.

@@ -113,6 +113,7 @@ struct Defaults {
     acker: Option<bool>,
     replication_account: Option<String>,
     data_dir: Option<String>,
+    log_bin: Option<String>,
     service: Option<String>,
     ssh: Option<Ssh>,
 }
@@ -156,6 +157,7 @@ fn common(section: &Section<'_, '_>) -> Defaults {
         acker: section.flag("acker"),
         replication_account: section.text("replication_account"),
         data_dir: section.text("data_dir"),
+        log_bin: section.text_or_empty("log_bin"),
         service: section.text_or_empty("service"),
         ssh: section.section("ssh").map(|ssh| {
             let found = Ssh {
@@ -200,6 +202,7 @@ fn server(section: &Section<'_, '_>, defaults: &Defaults) -> ServerDefinition {
         replication_account: account.unwrap_or_else(|| lacks("replication_account")),
         ssh,
         data_dir,
+        log_bin: or_default(own.log_bin, &defaults.log_bin).filter(|base| !base.is_empty()),
         service: or_default(own.service, &defaults.service).filter(|unit| !unit.is_empty()),
         name: name.as_str().into(),
         host,
@@ -292,6 +295,7 @@ fn policy(top: &Section<'_, '_>, subjects: &mut Vec<(String, usize)>) -> Policy 
     };
     let refusals = number("refusals", usual.refusals.into());
     let last_failover_minutes = number("last_failover_minutes", usual.last_failover_minutes);
+    let limit = |key: &'static str| section.number(key, 0, u64::MAX);
     let mut millis = |key: &'static str, usual: Millis| Millis(number(key, usual.0));
     let pings = [
         ("select", PingType::Select),
@@ -326,6 +330,8 @@ fn policy(top: &Section<'_, '_>, subjects: &mut Vec<(String, usize)>) -> Policy 
         dead_acker_ms: millis("dead_acker_ms", usual.dead_acker_ms),
         last_acker: section.choice("last_acker", &last).unwrap_or(usual.last_acker),
         last_acker_ms: millis("last_acker_ms", usual.last_acker_ms),
+        max_loss_transactions: limit("max_loss_transactions"),
+        max_loss_bytes: limit("max_loss_bytes"),
     };
     section.finish();
     policy
@@ -358,6 +364,9 @@ pub fn to_toml(definition: &ClusterDefinition) -> String {
         );
         if !server.data_dir.is_empty() {
             out += &format!("data_dir = {}\n", quoted(&server.data_dir));
+        }
+        if let Some(log_bin) = &server.log_bin {
+            out += &format!("log_bin = {}\n", quoted(log_bin));
         }
         if let Some(service) = &server.service {
             out += &format!("service = {}\n", quoted(service));

@@ -61,6 +61,7 @@ fn server(number: u64) -> ServerDefinition {
         replication_account: format!("repl{number}"),
         ssh: Some(SshTarget { host, port: 22, user: "root".into() }),
         data_dir: "/var/lib/mysql".into(),
+        log_bin: None,
         service: None,
     }
 }
@@ -281,6 +282,7 @@ pub fn election() -> Election {
         acks: 1,
         ranking: Vec::new(),
         loss: String::new(),
+        rescues: Vec::new(),
     }
 }
 
@@ -351,6 +353,8 @@ pub fn primary_facts(server: u64, executed: GtidSet) -> ServerFacts {
         executed,
         purged: GtidSet::empty(),
         replica: None,
+        rescue: None,
+        relay_log: "/data/relay".into(),
         semi_sync: Some(SemiSync {
             has_source: true,
             source_enabled: true,

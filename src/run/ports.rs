@@ -74,6 +74,7 @@ impl World {
 impl Ports for World {
     type Mysql = MysqlPort;
     type Remote = SshPort;
+    type Logs = SshPort;
     type Hooks = HookPort;
     type Consensus = Log;
     type Clock = SystemClock;
@@ -83,6 +84,10 @@ impl Ports for World {
     }
 
     fn remote(&self) -> &SshPort {
+        &self.remote
+    }
+
+    fn logs(&self) -> &SshPort {
         &self.remote
     }
 

@@ -234,6 +234,7 @@ fn place(server: &str) -> Place {
             replication_account: repl_user(server),
             ssh: Some(SshTarget { host, port: 22, user: "root".into() }),
             data_dir: "/srv/data".into(),
+            log_bin: None,
             service: None,
         },
     }

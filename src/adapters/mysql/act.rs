@@ -48,6 +48,8 @@ impl MysqlSession {
             | SqlAction::StopApplier
             | SqlAction::StartReplica
             | SqlAction::ForgetSource
+            | SqlAction::ApplyRescued { .. }
+            | SqlAction::DropRescued
             | SqlAction::ChangeSource { .. }
             | SqlAction::SetSemiSyncReplica { .. }
             | SqlAction::SetSemiSyncSource { .. }
@@ -263,6 +265,8 @@ fn account(action: &SqlAction) -> Option<&str> {
         | SqlAction::StopReplica
         | SqlAction::StartReplica
         | SqlAction::ForgetSource
+        | SqlAction::ApplyRescued { .. }
+        | SqlAction::DropRescued
         | SqlAction::SetSemiSyncReplica { .. }
         | SqlAction::SetSemiSyncSource { .. }
         | SqlAction::SetWritable
@@ -290,7 +294,9 @@ fn needs_link(action: &SqlAction) -> bool {
         | SqlAction::StartReplica
         | SqlAction::ForgetSource => true,
         SqlAction::ChangeSource { options, .. } => options.is_none(),
-        SqlAction::SetSemiSyncReplica { .. }
+        SqlAction::ApplyRescued { .. }
+        | SqlAction::DropRescued
+        | SqlAction::SetSemiSyncReplica { .. }
         | SqlAction::SetSemiSyncSource { .. }
         | SqlAction::SetWritable
         | SqlAction::SetReadOnly
@@ -317,6 +323,8 @@ pub(super) fn describe(action: &SqlAction) -> String {
         SqlAction::StopApplier => "stop the applier".into(),
         SqlAction::StartReplica => "start replication".into(),
         SqlAction::ForgetSource => "forget the source".into(),
+        SqlAction::ApplyRescued { .. } => "apply what was rescued".into(),
+        SqlAction::DropRescued => "remove the channel for what was rescued".into(),
         SqlAction::ChangeSource { host, port, account, .. } => {
             format!("replicate from {host}:{port} as {account}")
         }

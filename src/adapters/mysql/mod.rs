@@ -41,6 +41,9 @@ use self::{
 };
 use super::{clock::SystemClock, secrets::Secrets};
 
+/// The replication channel over which a server executes what was rescued from a dead one's disk.
+pub(crate) const RESCUE_CHANNEL: &str = "conclave_rescue";
+
 /// How MySQL connections are secured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum MysqlTls {

@@ -6,11 +6,11 @@
 
 use conclave_core::{model::Vip, ports::RemoteCommand};
 
-use super::save;
+use super::{rescue, save};
 
 /// Finds this server's mysqld by its working directory, which is its data directory, so that
 /// neighbours on the host survive. A supervisor that would start it again goes first.
-const MYSQLD: &str = r#"
+pub(super) const MYSQLD: &str = r#"
 real=$(readlink -f -- "$data_dir")
 ours() {
   [ "$(readlink "/proc/$1/cwd" 2>/dev/null)" = "$real" ] || [ "/proc/$1/cwd" -ef "$data_dir" ]
@@ -206,6 +206,10 @@ pub(super) fn script(command: &RemoteCommand) -> String {
         RemoteCommand::Save { data_dir, name, files, extra } => {
             save::script(data_dir, name, files, extra)
         }
+        RemoteCommand::PutRescued { upload, sum, relay_log, kept } => {
+            rescue::put(upload, sum, relay_log, kept)
+        }
+        RemoteCommand::DropKept { prefix } => rescue::drop_kept(prefix),
     }
 }
 
@@ -217,6 +221,8 @@ pub(super) fn describe(command: &RemoteCommand) -> String {
         RemoteCommand::DropVip { vip } => format!("drop address {}", vip.address),
         RemoteCommand::StartService { service } => format!("start unit {service}"),
         RemoteCommand::Save { extra, .. } => format!("save {} transactions", extra.count()),
+        RemoteCommand::PutRescued { kept, .. } => format!("put {kept} among the relay logs"),
+        RemoteCommand::DropKept { prefix } => format!("remove {prefix}"),
     }
 }
 

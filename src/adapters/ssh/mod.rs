@@ -4,10 +4,13 @@
 //!   SshPort --run--> session (one per host, kept open) --> sh on the host
 //!                                                           turnstile (newest actor only)
 //!                                                             command (the script itself)
+//!      |---read, carry--> session --> files of dead servers, without a turnstile as nothing changes
 //! ```
 
 mod command;
 mod known_hosts;
+mod logs;
+mod rescue;
 mod save;
 mod session;
 pub(crate) mod turnstile;

@@ -341,13 +341,18 @@ pub(super) async fn execute(mut channel: Channel, script: &str) -> Result<Exit, 
     };
     channel.data_bytes(script.as_bytes().to_vec()).await.map_err(sent)?;
     channel.eof().await.map_err(sent)?;
+    Ok(read_to_end(&mut channel, OUTPUT_BYTES).await)
+}
+
+/// Reads until what was run has ended and closed its output; the last `keep` bytes of that.
+pub(super) async fn read_to_end(channel: &mut Channel, keep: usize) -> Exit {
     let (mut status, mut output, mut is_over) = (None, Vec::new(), false);
     while !(is_over && status.is_some()) {
         // Either of the end of output and the exit status may come first.
         match channel.wait().await {
             Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => {
                 output.extend_from_slice(&data);
-                output.drain(..output.len().saturating_sub(OUTPUT_BYTES));
+                output.drain(..output.len().saturating_sub(keep));
             }
             Some(ChannelMsg::ExitStatus { exit_status }) => status = Some(exit_status),
             Some(ChannelMsg::Eof) => is_over = true,
@@ -355,7 +360,7 @@ pub(super) async fn execute(mut channel: Channel, script: &str) -> Result<Exit, 
             Some(_) => {}
         }
     }
-    Ok(Exit { status, text: String::from_utf8_lossy(&output).into_owned() })
+    Exit { status, text: String::from_utf8_lossy(&output).into_owned() }
 }
 
 fn trouble(error: &russh::Error) -> Trouble {

@@ -48,6 +48,9 @@ fn head(report: &ReportDocument, paint: Paint) -> String {
     if let Some(block) = &report.write_block {
         out += &wrap("  writes    ", 12, &blocked(block));
     }
+    for each in &report.rescued {
+        out += &wrap("  rescued   ", 12, each);
+    }
     out += &wrap("  lost      ", 12, &report.loss);
     for assertion in &report.assertions {
         out += &wrap("  note      ", 12, assertion);

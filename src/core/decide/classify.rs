@@ -97,9 +97,10 @@ fn revoked(cluster: &ClusterState, server: &ServerName) -> Result<Revoked, Strin
 fn received(attempt: &Attempt) -> GtidSet {
     let sets = attempt.frozen().into_values().filter_map(|evidence| match evidence {
         StepEvidence::Server { received, .. } => Some(received),
-        StepEvidence::Host { .. } | StepEvidence::Examined { .. } | StepEvidence::Hook { .. } => {
-            None
-        }
+        StepEvidence::Host { .. }
+        | StepEvidence::Log { .. }
+        | StepEvidence::Examined { .. }
+        | StepEvidence::Hook { .. } => None,
     });
     sets.fold(GtidSet::empty(), |sum, set| sum.union(set))
 }

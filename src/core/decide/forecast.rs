@@ -110,6 +110,7 @@ pub fn dry_run(view: &View, name: &ClusterName, wish: &Wish) -> DryRun {
             acks: gate::wanted_acks(cluster),
             ranking: ranking.clone(),
             loss: String::new(),
+            rescues: Vec::new(),
             recruits,
         };
         // Nothing is left to recover once the candidate has executed the last write.

@@ -181,7 +181,9 @@ pub fn feasible(
             Some(refusal) => out.push(refusal),
             None => {
                 let vouched = vouched(view, cluster, seen, fault);
-                out.extend(coverage_refusals(cluster, seen, &reached, &received, &vouched));
+                let disks = readable(cluster, seen, fault);
+                let held = (&vouched, &disks);
+                out.extend(coverage_refusals(cluster, seen, &reached, &received, held));
             }
         },
         Mode::Fenced => out.extend(fence_refusal(cluster, seen, fault, wish)),
@@ -280,12 +282,27 @@ fn no_quorum(view: &View, cluster: &ClusterState, seen: &ClusterView) -> Option<
     Some(Refusal::Unsupported { server: server.clone(), what })
 }
 
+/// Primaries whose own logs may give what their ackers do not (SAFETY section 1): this leader is
+/// logged in to their hosts. A host that dies with its mysqld is noticed within seconds, and then the
+/// attempt is undone. Whether the next leader is logged in, this one does not know.
+fn readable(cluster: &ClusterState, seen: &ClusterView, fault: Fault) -> BTreeSet<ServerName> {
+    let primaries = cluster.regimes.iter().map(|regime| &regime.primary);
+    let is_there = |name: &&ServerName| {
+        let server = cluster.definition.server(name);
+        server.is_some_and(|server| server.ssh.is_some()) && seen.logins.get(*name) == Some(&Ok(()))
+    };
+    match fault {
+        Fault::Process => primaries.filter(is_there).cloned().collect(),
+        Fault::Host | Fault::ProcessAndLeader => BTreeSet::new(),
+    }
+}
+
 fn coverage_refusals(
     cluster: &ClusterState,
     seen: &ClusterView,
     reached: &BTreeSet<ServerName>,
     received: &BTreeMap<ServerName, GtidSet>,
-    vouched: &BTreeSet<ServerName>,
+    (vouched, disks): (&BTreeSet<ServerName>, &BTreeSet<ServerName>),
 ) -> Vec<Refusal> {
     let told = seen.tally.as_ref().is_some_and(Tally::is_unarmed);
     let told =
@@ -296,7 +313,8 @@ fn coverage_refusals(
     let union = received.values().fold(GtidSet::empty(), |sum, set| sum.union(set));
     let intact: BTreeSet<ServerName> = reached.intersection(vouched).cloned().collect();
     let regimes = cluster.to_revoke();
-    let uncovered = regimes.iter().find(|regime| {
+    let mut uncovered = regimes.iter().filter(|regime| !disks.contains(&regime.primary));
+    let uncovered = uncovered.find(|regime| {
         !coverage::is_revoked(regime, reached) || !coverage::is_covered(regime, &intact, &union)
     });
     let refusal = uncovered.map(|regime| Refusal::NoCoverage {

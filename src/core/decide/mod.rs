@@ -15,6 +15,7 @@ pub mod problem;
 pub mod progress;
 pub mod rejoin;
 pub mod requirement;
+pub mod rescue;
 pub mod stage;
 pub mod suspect;
 pub mod switchover;

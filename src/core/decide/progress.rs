@@ -5,18 +5,18 @@
 //! met if it was; failed, it is tried again. Before entry 9 an attempt that gets nowhere is undone;
 //! past it there is only forward, or the next epoch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    candidate, coverage, stage, verdict,
+    candidate, coverage, rescue, stage, verdict,
     view::{ClusterView, FRESH, LastWrites, Move, StepOrder, View, place},
     vouch,
 };
 use crate::{
     model::{
-        Attempt, Cause, Election, GtidSet, HookEvent, Micros, Mode, Mono, Outcome, Receiver,
-        ServerName, Stage, StepEvidence, StepKind, StepOutcome, StepRecord, Switchover, Term,
-        Token,
+        Attempt, Cause, DiskLog, Election, GtidSet, HookEvent, Micros, Mode, Mono, Outcome,
+        Receiver, Rescue, ServerName, Stage, StepEvidence, StepKind, StepOutcome, StepRecord,
+        Switchover, Term, Token,
     },
     state::{ClusterState, Command},
 };
@@ -30,6 +30,9 @@ const UNAGREED: Micros = Micros(100_000);
 
 /// How long a stop of a receiver is waited for once nothing depends on it.
 const STRAGGLER: Micros = Micros(1_000_000);
+
+/// How long a fence is waited for that an operator's word stands in for.
+const ASSERTED: Micros = Micros(3_000_000);
 
 /// Failed runs in a row after which a step before entry 9 counts as impossible.
 const TRIES: usize = 3;
@@ -98,11 +101,19 @@ impl Case<'_> {
         // and is waited for before the candidate is opened; before the election, too, if the
         // primary answers again: then the fence decides whether to go on or to give up.
         let may_elect = fence.is_enough || !is_fence_first && confirmation != Confirmation::Alive;
-        if let Some(election) =
-            self.elected(may_elect && is_settled && self.missed_call().is_none())
-        {
-            return vec![self.elect(election)];
+        let is_frozen = may_elect && is_settled && self.missed_call().is_none();
+        let unread = self.unread(is_frozen);
+        if is_frozen && unread.is_empty() {
+            if let Some(why) = rescue::refused(self.cluster, self.attempt) {
+                return vec![self.give_up(why)];
+            }
+            if let Some(election) = self.elected(true) {
+                return vec![self.elect(election)];
+            }
         }
+        let readable = unread.into_iter();
+        let readable = readable.filter(|step| rescue::is_readable(self.attempt, &step.target));
+        moves.extend(readable.filter_map(|step| self.run(step)));
         if fence.is_hopeless {
             return vec![self.give_up("no fence of the old primary could be proved".into())];
         }
@@ -225,11 +236,46 @@ impl Case<'_> {
         let received = stage::received(self.attempt);
         let wanted = self.attempt.opening.wanted.as_ref();
         let field = candidate::rank(self.cluster, self.seen, self.view.now, &received, wanted);
-        let election = stage::elect(self.cluster, self.attempt, &field)?;
+        let needs_logs = !self.is_covered_with(&BTreeMap::new());
+        let election = stage::elect(self.cluster, self.attempt, &field, needs_logs)?;
         (election.ackers.len() >= election.acks as usize).then_some(election)
     }
 
+    /// The logs of dead primaries that have to be read, or found not to be readable, before anybody
+    /// is elected: in `quorum` mode only if the stopped servers do not hold everything by themselves.
+    fn unread(&self, is_frozen: bool) -> Vec<&StepRecord> {
+        let is_wanted = is_frozen
+            && match self.attempt.mode {
+                Mode::Quorum => !self.is_covered_with(&BTreeMap::new()),
+                Mode::Fenced | Mode::BestEffort => true,
+            };
+        let is_open = |step: &&StepRecord| {
+            let is_readable = rescue::is_readable(self.attempt, &step.target);
+            step.met().is_none()
+                && failures(step) < TRIES
+                && (is_readable || self.may_be_read(step))
+        };
+        self.steps(|goal| *goal == StepKind::ReadLog)
+            .filter(|_| is_wanted)
+            .filter(is_open)
+            .collect()
+    }
+
+    /// An operator's word stands in for the fence, which may be met all the same in a moment: what
+    /// is not seen dead is not read.
+    fn may_be_read(&self, read: &StepRecord) -> bool {
+        let mut fences = self.steps(|goal| matches!(goal, StepKind::Fence { .. }));
+        let waited = self.view.now.since(self.seen.opened_at.unwrap_or(self.seen.progress_at));
+        self.attempt.opening.asserted_dead
+            && waited < ASSERTED
+            && fences.any(|fence| fence.target == read.target && failures(fence) == 0)
+    }
+
     fn is_covered(&self) -> bool {
+        self.is_covered_with(&self.attempt.logs())
+    }
+
+    fn is_covered_with(&self, logs: &BTreeMap<&ServerName, &DiskLog>) -> bool {
         if self.attempt.opening.cause.switchover().is_some() {
             return self.is_closed_and_revoked();
         }
@@ -240,9 +286,11 @@ impl Case<'_> {
                 let recruits: BTreeSet<ServerName> = received.keys().cloned().collect();
                 let intact = recruits.iter().filter(|name| self.is_intact(name)).cloned().collect();
                 let union = received.values().fold(GtidSet::empty(), |sum, set| sum.union(set));
+                let held = rescue::held(&union, logs);
                 self.attempt.revokes.iter().all(|regime| {
-                    coverage::is_revoked(regime, &recruits)
-                        && coverage::is_covered(regime, &intact, &union)
+                    rescue::is_covered_by_log(self.attempt, regime, logs, &held)
+                        || coverage::is_revoked(regime, &recruits)
+                            && coverage::is_covered(regime, &intact, &held)
                 })
             }
         }
@@ -309,7 +357,10 @@ impl Case<'_> {
         }
         match self.is_covered() {
             true => "no frozen server is eligible, or too few could acknowledge its writes".into(),
-            false => format!("{stopped} read back as stopped: that is no coverage"),
+            false => format!(
+                "{stopped} read back as stopped: that is no coverage{}",
+                rescue::why_not_read(self.attempt)
+            ),
         }
     }
 
@@ -369,8 +420,13 @@ impl Case<'_> {
     }
 
     fn recover(&self, election: &Election) -> Vec<Move> {
+        let is_open_rescue = |step: &StepRecord| {
+            let StepKind::Rescue { rescue } = &step.goal else { return false };
+            !self.is_given_up(step, rescue)
+        };
         let is_mine = |step: &&StepRecord| {
             matches!(step.goal, StepKind::CatchUp { .. } | StepKind::Apply { .. })
+                || is_open_rescue(step)
         };
         let mut steps = self.attempt.steps.iter().filter(is_mine);
         let Some(step) = steps.find(|step| step.met().is_none()) else {
@@ -384,14 +440,25 @@ impl Case<'_> {
         fences.chain([step]).filter_map(|step| self.run(step)).collect()
     }
 
-    /// What a server is known to have applied: after its `Apply` step, or when it was frozen.
+    /// A rescue that failed as often as it is tried, or for as long, and that the promise does not
+    /// rest on: what it should have brought is lost, and told.
+    fn is_given_up(&self, step: &StepRecord, rescue: &Rescue) -> bool {
+        let is_over = failures(step) >= TRIES || self.is_stuck() && step.has_failed();
+        !rescue.is_needed && step.has_failed() && is_over
+    }
+
+    /// What a server is known to have applied: after its last step of the recovery, or when it was
+    /// frozen.
     fn applied_by(&self, server: &ServerName) -> GtidSet {
-        let mut applies = self.steps(|goal| matches!(goal, StepKind::Apply { .. }));
-        let applied = applies.find_map(|step| step.met().filter(|_| step.target == *server));
+        let applies =
+            self.steps(|goal| matches!(goal, StepKind::Apply { .. } | StepKind::Rescue { .. }));
+        let mut met = applies.filter(|step| step.target == *server).filter_map(StepRecord::met);
+        let applied = met.next_back();
         match applied.or_else(|| self.attempt.frozen().remove(server)) {
             Some(StepEvidence::Server { executed, .. }) => executed.clone(),
             Some(
                 StepEvidence::Host { .. }
+                | StepEvidence::Log { .. }
                 | StepEvidence::Examined { .. }
                 | StepEvidence::Hook { .. },
             )
@@ -552,7 +619,10 @@ impl Case<'_> {
         vec![self.close(Outcome::Aborted { why, unfinished: unfinished.collect() })]
     }
 
-    fn steps(&self, is_wanted: impl Fn(&StepKind) -> bool) -> impl Iterator<Item = &StepRecord> {
+    fn steps(
+        &self,
+        is_wanted: impl Fn(&StepKind) -> bool,
+    ) -> impl DoubleEndedIterator<Item = &StepRecord> {
         self.attempt.steps.iter().filter(move |step| is_wanted(&step.goal))
     }
 
@@ -742,6 +812,7 @@ fn step_order(
         primary: cluster.primary().cloned(),
         revoked: revoked.map(|regime| regime.primary.clone()).collect(),
         last_writes: last_writes(cluster, step),
+        known: if step.goal == StepKind::ReadLog { received(cluster) } else { GtidSet::empty() },
         deadline: match step.goal.hook() {
             Some(call) => call.deadline_ms.into(),
             None => cluster.definition.policy.step_deadline_ms.into(),
@@ -761,4 +832,10 @@ fn last_writes(cluster: &ClusterState, step: &StepRecord) -> Option<LastWrites> 
     let mut steps = attempt.steps.iter();
     let closing = steps.find(|step| matches!(step.goal, StepKind::CloseForWrites { .. }))?.id;
     (is_due && step.goal == StepKind::StopReceiver).then_some(LastWrites { closing, executed })
+}
+
+/// What the servers that were stopped in the open attempt have received together.
+fn received(cluster: &ClusterState) -> GtidSet {
+    let received = cluster.attempt.as_ref().map(stage::received).unwrap_or_default();
+    received.values().fold(GtidSet::empty(), |sum, set| sum.union(set))
 }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{candidate::Field, gate, view::ClusterView};
+use super::{candidate::Field, coverage, gate, rescue, view::ClusterView};
 use crate::{
     model::{
-        Attempt, Election, GtidSet, HookCall, HookDefinition, HookEvent, LinkOptions, Mode,
-        Outcome, Regime, ServerName, StepEvidence, StepKind, Switchover,
+        Attempt, Election, GtidSet, HookCall, HookDefinition, HookEvent, LinkOptions, Outcome,
+        Regime, Rescue, ServerName, StepEvidence, StepKind, Switchover,
     },
     state::{ClusterState, Planned, Standing},
 };
@@ -16,18 +16,24 @@ fn planned(target: &ServerName, goal: StepKind) -> Planned {
 }
 
 /// Freeze: stop every receiver, fence every server that is or may be primary. One that an earlier
-/// attempt has covered is revoked for good already.
+/// attempt has covered is revoked for good already; unless that was by its log, and then it has to be
+/// seen dead again.
 pub fn freeze(cluster: &ClusterState) -> Vec<Planned> {
     let replicas = cluster.definition.servers.iter().filter(|s| !cluster.is_set_apart(&s.name));
     let stops = replicas.map(|server| planned(&server.name, StepKind::StopReceiver));
-    let open = cluster.regimes.iter().filter(|regime| regime.closed_with.is_none());
+    let is_revoked = |regime: &Regime| {
+        let is_counted = regime.acks == 0 || coverage::is_revoked(regime, &BTreeSet::new());
+        regime.closed_with.is_some() && is_counted
+    };
+    let open = cluster.regimes.iter().filter(|regime| !is_revoked(regime));
     let reachable = open
         .map(|regime| &regime.primary)
         .filter(|name| cluster.definition.server(name).is_some_and(|server| server.ssh.is_some()));
     let fences = reachable.map(|name| planned(name, StepKind::Fence { vips: cluster.vips() }));
     let primary = cluster.primary();
     let calls = primary.map(|old| hooks(cluster, HookEvent::Opened, old, None, ""));
-    stops.chain(fences).chain(calls.into_iter().flatten()).collect()
+    let reads = rescue::reads(cluster);
+    stops.chain(fences).chain(reads).chain(calls.into_iter().flatten()).collect()
 }
 
 /// Freeze of a planned switchover. The candidate comes level, and as many replicas as the primary can
@@ -112,8 +118,14 @@ fn hooks(
     called.map(|hook| planned(new.unwrap_or(old), StepKind::Hook { call: call(hook) })).collect()
 }
 
-/// The choice among the frozen servers; `None`: nobody is eligible.
-pub fn elect(cluster: &ClusterState, attempt: &Attempt, field: &Field) -> Option<Election> {
+/// The choice among the frozen servers; `None`: nobody is eligible. `needs_logs`: they alone do not
+/// hold all that may have been acknowledged.
+pub fn elect(
+    cluster: &ClusterState,
+    attempt: &Attempt,
+    field: &Field,
+    needs_logs: bool,
+) -> Option<Election> {
     let candidate = field.best.clone()?;
     let received = received(attempt);
     let recruits: BTreeSet<ServerName> = received.keys().cloned().collect();
@@ -128,7 +140,8 @@ pub fn elect(cluster: &ClusterState, attempt: &Attempt, field: &Field) -> Option
         ackers: gate::ackers_for(cluster, &candidate, &able(attempt, &recruits), field),
         acks: gate::wanted_acks(cluster),
         ranking: field.ranking.clone(),
-        loss: loss(cluster.definition.mode),
+        loss: rescue::loss(attempt),
+        rescues: rescue::plan(cluster, attempt, &field.target, needs_logs),
         recruits,
         candidate,
     })
@@ -155,15 +168,6 @@ fn donor(
     others.min_by_key(|(_, set)| (missing(set), beyond(set))).map(|(name, _)| name.clone())
 }
 
-fn loss(mode: Mode) -> String {
-    match mode {
-        Mode::Quorum => "nothing that was acknowledged: the stopped servers hold it all".into(),
-        Mode::Fenced | Mode::BestEffort => "replication is asynchronous: what the old primary \
-            committed and no stopped server received is lost or still on its disk"
-            .into(),
-    }
-}
-
 /// What the frozen servers had received.
 pub fn received(attempt: &Attempt) -> BTreeMap<ServerName, GtidSet> {
     let frozen = attempt.frozen().into_iter();
@@ -171,6 +175,7 @@ pub fn received(attempt: &Attempt) -> BTreeMap<ServerName, GtidSet> {
         .filter_map(|(name, evidence)| match evidence {
             StepEvidence::Server { received, .. } => Some((name, received.clone())),
             StepEvidence::Host { .. }
+            | StepEvidence::Log { .. }
             | StepEvidence::Examined { .. }
             | StepEvidence::Hook { .. } => None,
         })
@@ -178,18 +183,22 @@ pub fn received(attempt: &Attempt) -> BTreeMap<ServerName, GtidSet> {
 }
 
 /// Recover: the candidate gets what it lacks and applies all of it; nothing if `executed`, what it
-/// had applied when its receiver was stopped, is all there is.
+/// had applied when its receiver was stopped, is all there is. What dead servers alone have comes
+/// last, as it was written last.
 pub fn recover(election: &Election, executed: &GtidSet) -> Vec<Planned> {
+    let rescue =
+        |rescue: &Rescue| planned(&election.candidate, StepKind::Rescue { rescue: rescue.clone() });
+    let rescues = election.rescues.iter().map(rescue);
     let target = election.target.clone();
     if target.is_subset(executed) {
-        return Vec::new();
+        return rescues.collect();
     }
     let catch_up = election.donor.as_ref().map(|donor| {
         let goal = StepKind::CatchUp { donor: donor.clone(), target: target.clone() };
         planned(&election.candidate, goal)
     });
     let apply = planned(&election.candidate, StepKind::Apply { target: target.clone() });
-    catch_up.into_iter().chain([apply]).collect()
+    catch_up.into_iter().chain([apply]).chain(rescues).collect()
 }
 
 /// Promote: ackers behind the candidate, then writes, then the address. Who went behind it before

@@ -8,8 +8,8 @@ use std::{
 
 use crate::{
     model::{
-        Actor, ClusterName, Hearing, ManagerId, Micros, Mono, Observation, ServerFacts, ServerName,
-        StepId, StepRecord, Survey, Switchover, Tally, Term, Token,
+        Actor, ClusterName, GtidSet, Hearing, ManagerId, Micros, Mono, Observation, ServerFacts,
+        ServerName, StepId, StepRecord, Survey, Switchover, Tally, Term, Token,
     },
     ports::Place,
     state::{ClusterState, Command, GroupState},
@@ -134,6 +134,8 @@ pub struct StepOrder {
     pub revoked: BTreeSet<ServerName>,
     /// What is waited for before a receiver is stopped; `None`: nothing.
     pub last_writes: Option<LastWrites>,
+    /// What the servers that were stopped have received: what a dead server's log is compared with.
+    pub known: GtidSet,
     /// Longest time without progress.
     pub deadline: Micros,
     /// When this leader saw the attempt open.

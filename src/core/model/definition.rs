@@ -126,6 +126,10 @@ pub struct ServerDefinition {
     pub ssh: Option<SshTarget>,
     /// mysqld's data directory on its host; tells this mysqld from its neighbours.
     pub data_dir: String,
+    /// Where its binary log files are and how their names begin (`log_bin_basename`), for when it
+    /// cannot be asked any more; `None`: they are in the data directory, where their index tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_bin: Option<String>,
     /// systemd unit to mask when mysqld is killed; `None`: nothing restarts it, or it boots
     /// read-only.
     pub service: Option<String>,
@@ -192,6 +196,13 @@ pub struct Policy {
     pub last_acker: LastAckerPolicy,
     /// How long there must have been too few.
     pub last_acker_ms: Millis,
+    /// In `fenced` and `best_effort` mode: nobody is promoted without more transactions than these
+    /// of the old primary; `None`: however many cannot be rescued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_loss_transactions: Option<u64>,
+    /// The same in bytes of its binary log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_loss_bytes: Option<u64>,
 }
 
 impl Default for Policy {
@@ -219,6 +230,8 @@ impl Default for Policy {
             dead_acker_ms: Millis(600_000),
             last_acker: LastAckerPolicy::Wait,
             last_acker_ms: Millis(60_000),
+            max_loss_transactions: None,
+            max_loss_bytes: None,
         }
     }
 }
@@ -312,6 +325,12 @@ impl ClusterDefinition {
             }
             if server.host.is_empty() || server.port == 0 {
                 out.push(format!("server {}: wanted a host and a port above 0", server.name));
+            }
+            if let Some(base) = server.log_bin.as_ref().filter(|base| !base.starts_with('/')) {
+                out.push(format!(
+                    "server {}: log_bin {base:?} is not an absolute path",
+                    server.name
+                ));
             }
             if server.ssh.is_some() && !server.data_dir.starts_with('/') {
                 out.push(format!(

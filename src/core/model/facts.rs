@@ -258,6 +258,11 @@ pub struct ServerFacts {
     pub purged: GtidSet,
     /// Its replication; `None`: it has no source configured.
     pub replica: Option<ReplicaFacts>,
+    /// The applier of what was rescued from a dead server's disk, which has a channel of its own;
+    /// `None`: there is no such channel.
+    pub rescue: Option<Applier>,
+    /// `@@relay_log_basename`: where its relay logs are, and how their names begin.
+    pub relay_log: String,
     /// Semi-synchronous replication; `None`: the plugins are not there.
     pub semi_sync: Option<SemiSync>,
 }

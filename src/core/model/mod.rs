@@ -9,6 +9,7 @@ pub mod hook;
 pub mod id;
 pub mod reason;
 pub mod record;
+pub mod rescue;
 pub mod setting;
 pub mod switchover;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use record::{
     Actor, Attempt, Cause, Election, EntryNine, Mark, Opening, Outcome, Ranked, Regime, Stage,
     StepEvidence, StepKind, StepOutcome, StepRecord, StepRun,
 };
+pub use rescue::{DiskLog, LogPiece, Rescue};
 pub use setting::Setting;
 pub use switchover::{Busy, Closing, Survey, Switchover, Work};
 pub use time::{Micros, Millis, Mono};

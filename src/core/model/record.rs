@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Closing, ClusterName, Epoch, FailoverId, Findings, GtidSet, HookCall, HookEvent, LinkOptions,
-    Micros, Mode, ServerName, Setting, StepId, Suspicion, Switchover, Tally, Term, Vip,
+    Closing, ClusterName, DiskLog, Epoch, FailoverId, Findings, GtidSet, HookCall, HookEvent,
+    LinkOptions, Micros, Mode, Rescue, ServerName, Setting, StepId, Suspicion, Switchover, Tally,
+    Term, Vip,
 };
 
 /// A server that may acknowledge writes as primary, and what it takes to revoke that.
@@ -161,6 +162,14 @@ pub enum StepKind {
         /// What must be executed.
         target: GtidSet,
     },
+    /// It is known which transactions the binary log of this server, whose mysqld does not run, holds
+    /// beside what the stopped servers had received. Changes nothing.
+    ReadLog,
+    /// It has executed what only a dead server's disk holds.
+    Rescue {
+        /// What, and where it is.
+        rescue: Rescue,
+    },
     /// It has no source any more.
     Detach,
     /// It replicates from `source`, having applied all it had received before.
@@ -272,6 +281,8 @@ impl StepKind {
             StepKind::Fence { .. } => "fence",
             StepKind::CatchUp { .. } => "catch_up",
             StepKind::Apply { .. } => "apply",
+            StepKind::ReadLog => "read_log",
+            StepKind::Rescue { .. } => "rescue",
             StepKind::Detach => "detach",
             StepKind::Follow { .. } => "follow",
             StepKind::OpenForWrites { .. } => "open_for_writes",
@@ -307,6 +318,8 @@ impl StepKind {
             | StepKind::StopReceiver
             | StepKind::CatchUp { .. }
             | StepKind::Apply { .. }
+            | StepKind::ReadLog
+            | StepKind::Rescue { .. }
             | StepKind::Detach
             | StepKind::Follow { .. }
             | StepKind::OpenForWrites { .. }
@@ -358,6 +371,11 @@ pub enum StepEvidence {
         /// The text.
         text: String,
     },
+    /// What a dead server's binary log holds.
+    Log {
+        /// That.
+        log: DiskLog,
+    },
     /// The verdict on a server's extra transactions.
     Examined {
         /// That verdict.
@@ -402,6 +420,14 @@ impl StepOutcome {
         match self {
             StepOutcome::Done { evidence } | StepOutcome::FoundDone { evidence } => Some(evidence),
             StepOutcome::Failed { .. } | StepOutcome::Unknown { .. } => None,
+        }
+    }
+
+    /// Why the goal is not met, or not known to be.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            StepOutcome::Failed { why } | StepOutcome::Unknown { why } => Some(why),
+            StepOutcome::Done { .. } | StepOutcome::FoundDone { .. } => None,
         }
     }
 }
@@ -491,6 +517,9 @@ pub struct Election {
     pub ranking: Vec<Ranked>,
     /// What certainly or possibly was lost; empty: nothing that was acknowledged.
     pub loss: String,
+    /// What dead servers' disks alone hold, to be executed beside the target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rescues: Vec<Rescue>,
 }
 
 /// Entry 9, the point of no return: committed before the candidate can acknowledge.
@@ -551,7 +580,8 @@ impl Stage {
                 *self == Stage::Freeze
             }
             StepKind::Fence { .. } => is_forward,
-            StepKind::CatchUp { .. } | StepKind::Apply { .. } => {
+            StepKind::ReadLog => *self == Stage::Freeze,
+            StepKind::CatchUp { .. } | StepKind::Apply { .. } | StepKind::Rescue { .. } => {
                 matches!(self, Stage::Recover { .. })
             }
             StepKind::Detach | StepKind::OpenForWrites { .. } | StepKind::TakeVip { .. } => {
@@ -702,9 +732,42 @@ impl Attempt {
         match closed.met()? {
             StepEvidence::Server { executed, .. } => Some(executed),
             StepEvidence::Host { .. }
+            | StepEvidence::Log { .. }
             | StepEvidence::Examined { .. }
             | StepEvidence::Hook { .. } => None,
         }
+    }
+
+    /// What was read of dead servers' binary logs.
+    pub fn logs(&self) -> BTreeMap<&ServerName, &DiskLog> {
+        let reads = self.steps.iter().filter(|step| step.goal == StepKind::ReadLog);
+        fn of_read(step: &StepRecord) -> Option<&DiskLog> {
+            match step.met() {
+                Some(StepEvidence::Log { log }) => Some(log),
+                Some(
+                    StepEvidence::Server { .. }
+                    | StepEvidence::Host { .. }
+                    | StepEvidence::Examined { .. }
+                    | StepEvidence::Hook { .. },
+                )
+                | None => None,
+            }
+        }
+        reads.filter_map(|step| Some((&step.target, of_read(step)?))).collect()
+    }
+
+    /// The mysqld of that server was seen dead on its host in this attempt.
+    pub fn is_fenced(&self, server: &ServerName) -> bool {
+        let mut fences =
+            self.steps.iter().filter(|step| matches!(step.goal, StepKind::Fence { .. }));
+        fences.any(|step| step.target == *server && step.met().is_some())
+    }
+
+    /// The step that brings what that dead server alone has.
+    pub fn rescue_of(&self, rescue: &Rescue) -> Option<&StepRecord> {
+        self.steps.iter().find(
+            |step| matches!(&step.goal, StepKind::Rescue { rescue: it } if it.from == rescue.from),
+        )
     }
 
     /// The step of that number.

@@ -3,6 +3,7 @@
 //! ```text
 //!   step::run ---- Mysql / Session ----> a database server, over one locked connection
 //!        |-------- Remote -------------> its host, through the turnstile
+//!        |-------- Logs ---------------> binary log files on hosts whose mysqld is dead
 //!        |-------- Hooks --------------> the operators' scripts, on this manager's host
 //!        |-------- Consensus ----------> the Raft log
 //!        `-------- Clock
@@ -16,8 +17,8 @@ use thiserror::Error;
 
 use crate::{
     model::{
-        ClusterName, GtidSet, HookCall, LinkOptions, Micros, Mono, Rejection, ServerDefinition,
-        Setting, StepId, Survey, Token, Trail, Vip,
+        ClusterName, DiskLog, GtidSet, HookCall, LinkOptions, Micros, Mono, Rejection, Rescue,
+        ServerDefinition, Setting, StepId, Survey, Token, Trail, Vip,
     },
     state::{Command, Reply},
 };
@@ -166,6 +167,14 @@ pub enum SqlAction {
         /// Its name.
         account: String,
     },
+    /// Execute what lies beside the relay logs as those of the channel for rescued transactions,
+    /// which is made by this; what is executed already is passed over by the server.
+    ApplyRescued {
+        /// `relay_log_basename`.
+        relay_log: String,
+    },
+    /// Stop that channel, and remove it with its files.
+    DropRescued,
     /// Set it for good.
     Persist {
         /// What.
@@ -214,6 +223,78 @@ pub enum RemoteCommand {
         /// The transactions.
         extra: GtidSet,
     },
+    /// Make an uploaded file the relay log of the channel for rescued transactions, if it is whole,
+    /// and keep a copy of it under another name.
+    PutRescued {
+        /// The uploaded file.
+        upload: String,
+        /// Its SHA-256, in hexadecimal digits.
+        sum: String,
+        /// `relay_log_basename` of the server that is to execute it.
+        relay_log: String,
+        /// Where the copy is kept.
+        kept: String,
+    },
+    /// Remove that copy, and uploads that were never completed.
+    DropKept {
+        /// How their names begin.
+        prefix: String,
+    },
+}
+
+/// What a rescue takes from where to where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RescueOrder {
+    /// The host with the dead server's disk.
+    pub from: Place,
+    /// The server that is to execute it.
+    pub to: Place,
+    /// Shown to the turnstile of that one's host.
+    pub token: Token,
+    /// What.
+    pub rescue: Rescue,
+    /// That server's `relay_log_basename`.
+    pub relay_log: String,
+}
+
+/// Binary log files on hosts over SSH.
+pub trait Logs: Send + Sync {
+    /// Reads the binary log of a server whose mysqld does not run, from its end back to where it
+    /// holds nothing any more beside `known`. `told` is called whenever a part of it has come.
+    ///
+    /// # Errors
+    /// mysqld runs; no login; no files; files that cannot be read or make no sense. Nothing is ever
+    /// changed by it. `patience`: nothing came for so long.
+    fn read(
+        &self,
+        place: &Place,
+        known: &GtidSet,
+        patience: Micros,
+        told: &(dyn Fn() + Send + Sync),
+    ) -> impl Future<Output = Result<DiskLog, PortError>> + Send;
+
+    /// Brings those parts of a dead server's log to another host, as the relay log of a channel that
+    /// must not exist there. Returns where a copy of it is kept until it is discarded.
+    ///
+    /// # Errors
+    /// As for reading, and those of the other host: no room, no permission, `Superseded`. What was
+    /// not completed lies under a name of its own, which nobody reads.
+    fn carry(
+        &self,
+        order: &RescueOrder,
+        patience: Micros,
+        told: &(dyn Fn() + Send + Sync),
+    ) -> impl Future<Output = Result<String, PortError>> + Send;
+
+    /// Removes that copy.
+    ///
+    /// # Errors
+    /// It is still there; that harms nobody.
+    fn discard(
+        &self,
+        order: &RescueOrder,
+        deadline: Mono,
+    ) -> impl Future<Output = Result<(), PortError>> + Send;
 }
 
 /// What a script of the operators' own is told, and how long it has.
@@ -376,6 +457,8 @@ pub trait Ports: Send + Sync {
     type Mysql: Mysql;
     /// Database hosts.
     type Remote: Remote;
+    /// Files of dead servers.
+    type Logs: Logs;
     /// Scripts.
     type Hooks: Hooks;
     /// The Raft log.
@@ -387,6 +470,8 @@ pub trait Ports: Send + Sync {
     fn mysql(&self) -> &Self::Mysql;
     /// Database hosts.
     fn remote(&self) -> &Self::Remote;
+    /// Files of dead servers.
+    fn logs(&self) -> &Self::Logs;
     /// Scripts.
     fn hooks(&self) -> &Self::Hooks;
     /// The Raft log.

@@ -10,8 +10,8 @@ use super::{
 use crate::model::{
     Actor, Attempt, Cause, ClusterDefinition, ClusterName, Discard, Election, EntryNine, Epoch,
     FailoverId, Findings, GtidSet, Mark, Micros, Mode, Opening, Outcome, Refusal, Regime,
-    Rejection, Rejoin, Saved, ServerName, Stage, StepEvidence, StepId, StepKind, StepOutcome,
-    StepRecord, StepRun, Term,
+    Rejection, Rejoin, Rescue, Saved, ServerName, Stage, StepEvidence, StepId, StepKind,
+    StepOutcome, StepRecord, StepRun, Term,
 };
 
 type Applied = Result<Reply, Rejection>;
@@ -359,6 +359,8 @@ impl ClusterState {
             | StepKind::Fence { .. }
             | StepKind::CatchUp { .. }
             | StepKind::Apply { .. }
+            | StepKind::ReadLog
+            | StepKind::Rescue { .. }
             | StepKind::Detach
             | StepKind::Follow { acker: false, .. }
             | StepKind::TakeVip { .. }
@@ -407,6 +409,8 @@ impl ClusterState {
             | StepKind::Fence { .. }
             | StepKind::CatchUp { .. }
             | StepKind::Apply { .. }
+            | StepKind::ReadLog
+            | StepKind::Rescue { .. }
             | StepKind::Detach
             | StepKind::Follow { acker: true, .. }
             | StepKind::OpenForWrites { .. }
@@ -447,6 +451,7 @@ impl ClusterState {
             Some(StepEvidence::Server { received, .. }) => received.clone(),
             Some(
                 StepEvidence::Host { .. }
+                | StepEvidence::Log { .. }
                 | StepEvidence::Examined { .. }
                 | StepEvidence::Hook { .. },
             )
@@ -522,6 +527,20 @@ impl ClusterState {
                 "{} has not executed {}",
                 election.candidate,
                 election.target.minus(&executed)
+            );
+            return Err(Rejection::WrongStage { why });
+        }
+        let lacks = |rescue: &&Rescue| !rescue.gtids.is_subset(&executed);
+        let may_lack = |rescue: &Rescue| {
+            let step = attempt.rescue_of(rescue);
+            !rescue.is_needed && step.is_some_and(StepRecord::has_failed)
+        };
+        if let Some(rescue) = election.rescues.iter().filter(lacks).find(|it| !may_lack(it)) {
+            let why = format!(
+                "{} has not executed what only the disk of {} held: {}",
+                election.candidate,
+                rescue.from,
+                rescue.gtids.minus(&executed)
             );
             return Err(Rejection::WrongStage { why });
         }
@@ -857,6 +876,8 @@ impl Member {
             | StepKind::Fence { .. }
             | StepKind::CatchUp { .. }
             | StepKind::Apply { .. }
+            | StepKind::ReadLog
+            | StepKind::Rescue { .. }
             | StepKind::Detach
             | StepKind::OpenForWrites { .. }
             | StepKind::TakeVip { .. }
@@ -877,7 +898,10 @@ impl Member {
         match evidence.filter(|_| errant == extra) {
             Some(StepEvidence::Examined { findings: found }) => *findings = Some(found.clone()),
             Some(StepEvidence::Host { text }) => *saved = Saved::of(text),
-            Some(StepEvidence::Server { .. } | StepEvidence::Hook { .. }) | None => {}
+            Some(
+                StepEvidence::Server { .. } | StepEvidence::Log { .. } | StepEvidence::Hook { .. },
+            )
+            | None => {}
         }
     }
 }

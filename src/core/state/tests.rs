@@ -361,6 +361,7 @@ fn opened_attempt_holds_what_was_known_and_numbers_its_steps() {
             step(2, 2, StepKind::StopReceiver),
             step(3, 3, StepKind::StopReceiver),
             step(4, 1, StepKind::Fence { vips: vec![vip()] }),
+            step(5, 1, StepKind::ReadLog),
         ],
         marks: vec![Mark { what: "opened".into(), at_us: Some(Micros(0)), term: Term(TERM) }],
         outcome: None,

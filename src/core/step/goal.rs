@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     decide::{LastWrites, StepOrder, upkeep},
     model::{
-        Applier, Family, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, ServerFacts,
+        Applier, Family, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, Rescue, ServerFacts,
         ServerName, Setting, StepKind,
     },
     ports::{Place, SqlAction},
@@ -21,6 +21,8 @@ pub enum Next {
     Met,
     /// Act, then look again.
     Act(SqlAction),
+    /// Bring what is to be rescued from the dead server's host, have it applied, then look again.
+    Carry(Box<Rescue>),
     /// The server is on its way; look again.
     Wait,
     /// It is as good as there; look again, but not for long: nothing that moves on it means that it
@@ -53,6 +55,8 @@ pub fn witnesses(order: &StepOrder) -> Vec<ServerName> {
         | StepKind::Fence { .. }
         | StepKind::CatchUp { .. }
         | StepKind::Apply { .. }
+        | StepKind::ReadLog
+        | StepKind::Rescue { .. }
         | StepKind::Detach
         | StepKind::TakeVip { .. }
         | StepKind::DropVips { .. }
@@ -107,6 +111,7 @@ pub fn next(
         StepKind::StopReceiver => stop_receiver(order, facts, run),
         StepKind::CatchUp { donor, target } => catch_up(order, facts, donor, target),
         StepKind::Apply { target } => apply(facts, target),
+        StepKind::Rescue { rescue: wanted } => rescue(facts, wanted, acts),
         StepKind::Detach => detach(facts),
         StepKind::Follow { source, acker, options } => {
             follow(order, facts, seen, (source, *acker, options), acts)
@@ -126,7 +131,7 @@ pub fn next(
         | StepKind::StartServer => {
             Next::Impossible("it acts on the host, not on the server".into())
         }
-        StepKind::Examine { .. } => Next::Impossible("it only looks".into()),
+        StepKind::Examine { .. } | StepKind::ReadLog => Next::Impossible("it only looks".into()),
         StepKind::Rebuild { donor, extra } => rebuild(order, facts, donor, extra),
         StepKind::Hook { .. } => Next::Impossible("it is a script's, not the server's".into()),
     }
@@ -362,6 +367,9 @@ fn applying(replica: &ReplicaFacts) -> Next {
 /// Only from the primary in force: one that reads from a server which is revoked for good, or from
 /// a donor, is left as it is until it is repointed.
 fn resume(order: &StepOrder, facts: &ServerFacts) -> Next {
+    if let Some(next) = unrescue(facts) {
+        return next;
+    }
     let primary = order.primary.as_ref().and_then(|name| order.others.get(name));
     let is_of = |replica: &ReplicaFacts, place: &Place| {
         (&*place.server.host, place.server.port) == (&*replica.source_host, replica.source_port)
@@ -370,7 +378,11 @@ fn resume(order: &StepOrder, facts: &ServerFacts) -> Next {
         (Some(replica), Some(place))
             if replica.receiver == Receiver::Off && is_of(replica, place) =>
         {
-            Next::Act(SqlAction::StartReceiver)
+            // A rescue stops the applier, too.
+            Next::Act(match replica.applier {
+                Applier::On => SqlAction::StartReceiver,
+                Applier::Off | Applier::Broken { .. } => SqlAction::StartReplica,
+            })
         }
         (Some(_) | None, Some(_) | None) => Next::Met,
     }
@@ -386,7 +398,42 @@ fn apply(facts: &ServerFacts, target: &GtidSet) -> Next {
     }
 }
 
+/// On a channel of its own the server passes over what it has executed already, so that doing it
+/// twice is harmless. Where a leader was lost while that is applied, it goes on by itself; what was
+/// left of anything else is thrown away and done anew.
+fn rescue(facts: &ServerFacts, wanted: &Rescue, acts: usize) -> Next {
+    let is_there = wanted.gtids.is_subset(&facts.executed);
+    match (&facts.rescue, is_there) {
+        (None, true) => Next::Met,
+        (Some(_), true) => Next::Act(SqlAction::DropRescued),
+        (Some(Applier::On), false) => Next::Wait,
+        (Some(Applier::Broken { code, text }), false) if acts > 0 => {
+            Next::Impossible(format!("its applier stopped with error {code}: {text}"))
+        }
+        (Some(Applier::Off | Applier::Broken { .. }), false) => Next::Act(SqlAction::DropRescued),
+        (None, false) => match &facts.replica {
+            // With half a transaction it would hold that one's number, and the whole one that is
+            // brought would wait for it for ever.
+            Some(replica) if replica.applier == Applier::On => {
+                match replica.retrieved.is_subset(&facts.executed) {
+                    true => Next::Act(SqlAction::StopApplier),
+                    false => Next::Wait,
+                }
+            }
+            Some(_) | None => Next::Carry(Box::new(wanted.clone())),
+        },
+    }
+}
+
+/// What a rescue that failed or was given up may have left.
+fn unrescue(facts: &ServerFacts) -> Option<Next> {
+    facts.rescue.as_ref().map(|_| Next::Act(SqlAction::DropRescued))
+}
+
 fn detach(facts: &ServerFacts) -> Next {
+    if let Some(next) = unrescue(facts) {
+        return next;
+    }
     let Some(replica) = &facts.replica else {
         let acknowledges = facts.semi_sync.as_ref().is_some_and(|s| s.replica_enabled);
         return match acknowledges {
@@ -418,6 +465,9 @@ fn follow(
 ) -> Next {
     if let Some(action) = harmless(facts) {
         return Next::Act(action);
+    }
+    if let Some(next) = unrescue(facts) {
+        return next;
     }
     // Until its source answers nobody can tell whether it may follow.
     let Some(theirs) = seen.get(source) else { return Next::Wait };

@@ -6,6 +6,7 @@
 
 mod examine;
 pub mod goal;
+mod rescue;
 #[cfg(test)]
 mod tests;
 
@@ -84,6 +85,12 @@ pub async fn run<P: Ports>(ports: &P, order: &StepOrder) -> End {
         return run_hook(ports, order, call, began).await;
     }
     let deadline = began.plus(LOCK);
+    if order.record.goal == StepKind::ReadLog {
+        return match rescue::read(ports, order).await {
+            Ok(outcome) => end(ports, order, began, outcome).await,
+            Err(error) => End::NotBegun(error),
+        };
+    }
     let session = ports.mysql().lock(&order.place, order.token, deadline).await;
     if let Err(error) = begin(ports, order).await {
         return End::NotBegun(error);
@@ -146,6 +153,7 @@ async fn pursue<P: Ports>(
     let mut waited_for = None;
     let mut closing: Option<(Mono, Vec<String>)> = None;
     let mut closed_since = None;
+    let mut carried: Option<rescue::Carried> = None;
     let mut waits_since = ports.clock().now();
     let mut progress = None;
     let mut deadline = ports.clock().now().plus(order.deadline);
@@ -182,12 +190,18 @@ async fn pursue<P: Ports>(
         });
         match goal::next(order, &facts, &seen, &goal::Run { acts, waited, closed_with }) {
             Next::Met => {
+                if let Some(carried) = &carried {
+                    carried.discard(ports).await;
+                }
                 let now = ports.clock().now();
                 let closing =
                     closing.map(|(since, cut)| Closing { cut, took_us: now.since(since) });
                 return met(acts, facts, waited_for, closing);
             }
-            Next::Impossible(why) => return StepOutcome::Failed { why },
+            Next::Impossible(why) => {
+                let hint = carried.as_ref().map_or_else(String::new, rescue::Carried::hint);
+                return StepOutcome::Failed { why: why + &hint };
+            }
             Next::Act(_) if is_void(ports, order, began) => return stalled(),
             // What it would rest on may be of long ago.
             Next::Act(_) if ports.has_stalled_since(looked) => {}
@@ -209,6 +223,19 @@ async fn pursue<P: Ports>(
                 }
                 waits_since = ports.clock().now();
             }
+            Next::Carry(wanted) if acts < ACTS => {
+                match rescue::carry(ports, order, &mut session, &facts, &wanted).await {
+                    Ok(done) => carried = Some(done),
+                    Err(error) => return broken(acts, &error),
+                }
+                acts += 1;
+                waits_since = ports.clock().now();
+                deadline = waits_since.plus(order.deadline);
+            }
+            Next::Carry(_) => {
+                let why = format!("the goal is not met after {ACTS} acts");
+                return StepOutcome::Failed { why };
+            }
             Next::Act(action) => {
                 let why =
                     format!("the goal is not met after {ACTS} acts; next would be {action:?}");
@@ -218,7 +245,8 @@ async fn pursue<P: Ports>(
                 let settled = waits_since.plus(order.deadline);
                 let limit = if wait == Next::Settle { deadline.min(settled) } else { deadline };
                 if ports.clock().now() >= limit {
-                    let why = format!("not met {} after the last movement", order.deadline);
+                    let hint = carried.as_ref().map_or_else(String::new, rescue::Carried::hint);
+                    let why = format!("not met {} after the last movement{hint}", order.deadline);
                     return StepOutcome::Failed { why };
                 }
                 // What it waits for is the end of writes, and clients wait with it.
@@ -473,6 +501,8 @@ fn remote_commands(order: &StepOrder) -> Vec<RemoteCommand> {
         | StepKind::StopReceiver
         | StepKind::CatchUp { .. }
         | StepKind::Apply { .. }
+        | StepKind::ReadLog
+        | StepKind::Rescue { .. }
         | StepKind::Detach
         | StepKind::Follow { .. }
         | StepKind::OpenForWrites { .. }

@@ -7,8 +7,8 @@ use crate::{
     decide::{LastWrites, StepOrder, view::place},
     fixture::*,
     model::{
-        Applier, Boot, Epoch, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, SemiSync,
-        ServerFacts, ServerName, Setting, StepId, StepKind, StepRecord, Term, Token,
+        Applier, Boot, Epoch, GtidSet, LinkOptions, Micros, Receiver, ReplicaFacts, Rescue,
+        SemiSync, ServerFacts, ServerName, Setting, StepId, StepKind, StepRecord, Term, Token,
     },
     ports::SqlAction,
 };
@@ -27,6 +27,7 @@ fn order(target: u64, goal: StepKind) -> StepOrder {
         primary: Some(name(1)),
         revoked: names(&[1]),
         last_writes: None,
+        known: GtidSet::empty(),
         deadline: Micros(10_000_000),
         opened_at: None,
         is_chore: false,
@@ -109,7 +110,9 @@ fn stop_receiver_of_mariadb_lets_it_apply_first_and_is_always_made() {
 fn resume_receiver_from_the_primary_in_force_only() {
     let goal = || StepKind::ResumeReceiver;
     assert_eq!(act(2, goal(), &replica(|_| {})), Next::Met);
-    assert_eq!(act(2, goal(), &replica(off)), Next::Act(SqlAction::StartReceiver));
+    let receiver_off = |link: &mut ReplicaFacts| link.receiver = Receiver::Off;
+    assert_eq!(act(2, goal(), &replica(receiver_off)), Next::Act(SqlAction::StartReceiver));
+    assert_eq!(act(2, goal(), &replica(off)), Next::Act(SqlAction::StartReplica), "a rescue's");
     assert_eq!(act(2, goal(), &replica_of(3, off)), Next::Met);
     assert_eq!(act(2, goal(), &alone()), Next::Met);
 }
@@ -592,4 +595,62 @@ fn writes_end_once_the_candidate_is_near_and_less_near_if_that_takes_long() {
     assert_eq!(next(9, moment), Next::Wait);
     assert!(matches!(next(100, Micros(1_000_000)), Next::Act(SqlAction::CloseForWrites { .. })));
     assert_eq!(next(101, Micros(1_000_000)), Next::Wait);
+}
+
+fn rescue() -> Rescue {
+    let gtids = GtidSet::run(&uuid(1), 10, 12);
+    Rescue { from: name(1), gtids, pieces: Vec::new(), is_needed: false }
+}
+
+/// A stopped replica that has executed so much, with the channel for rescued transactions as given.
+fn rescuing(executed: u64, channel: Option<Applier>) -> ServerFacts {
+    let mut facts = replica(|link| {
+        (link.receiver, link.applier) = (Receiver::Off, Applier::Off);
+    });
+    (facts.executed, facts.rescue) = (run(1, executed), channel);
+    facts
+}
+
+fn broken() -> Applier {
+    Applier::Broken { code: 1062, text: "duplicate".into() }
+}
+
+#[test]
+fn rescue_is_carried_waited_for_and_leaves_no_channel_behind() {
+    let goal = || StepKind::Rescue { rescue: rescue() };
+    let removed = || Next::Act(SqlAction::DropRescued);
+    let cases = [
+        (9, None, Next::Carry(Box::new(rescue()))),
+        // A leader was lost while it is applied: it goes on by itself.
+        (11, Some(Applier::On), Next::Wait),
+        // Left by one that was lost, or by a restart: begun anew.
+        (11, Some(Applier::Off), removed()),
+        (11, Some(broken()), removed()),
+        (12, Some(Applier::On), removed()),
+        (12, None, Next::Met),
+    ];
+    for (executed, channel, expected) in cases {
+        assert_eq!(act(2, goal(), &rescuing(executed, channel)), expected, "{executed}");
+    }
+    // Half a transaction of the old link may be in its applier's hands.
+    let mut facts = rescuing(9, None);
+    link(&mut facts).applier = Applier::On;
+    assert_eq!(act(2, goal(), &facts), Next::Act(SqlAction::StopApplier));
+    link(&mut facts).retrieved = run(9, 10);
+    assert_eq!(act(2, goal(), &facts), Next::Wait);
+    // What this very run has had applied does not fit.
+    let order = order(2, goal());
+    let facts = rescuing(11, Some(broken()));
+    let why = "its applier stopped with error 1062: duplicate".into();
+    assert_eq!(next(&order, &facts, &BTreeMap::new(), &after(1)), Next::Impossible(why));
+}
+
+#[test]
+fn channel_of_a_failed_rescue_is_removed_before_anything_else_is_made_of_its_server() {
+    let facts = rescuing(9, Some(broken()));
+    let follow =
+        StepKind::Follow { source: name(3), acker: false, options: LinkOptions::default() };
+    for goal in [StepKind::Detach, StepKind::ResumeReceiver, follow] {
+        assert_eq!(act(2, goal, &facts), Next::Act(SqlAction::DropRescued));
+    }
 }

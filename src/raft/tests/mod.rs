@@ -25,6 +25,7 @@ pub fn put(key: &str, value: &str) -> Command {
         replication_account: "repl".into(),
         ssh: None,
         data_dir: String::new(),
+        log_bin: None,
         service: None,
     };
     let definition = ClusterDefinition {

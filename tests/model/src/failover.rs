@@ -237,6 +237,7 @@ fn definition() -> ClusterDefinition {
         replication_account: "repl".into(),
         ssh: None,
         data_dir: "/var/lib/mysql".into(),
+        log_bin: None,
         service: None,
     };
     ClusterDefinition {
@@ -398,7 +399,8 @@ impl State {
                     false
                 }
                 // Its session is gone, its leader is deposed, or it cannot be: dropped.
-                Some(Next::Met | Next::Impossible(_)) | None => false,
+                // Nothing is rescued from a host that nobody reaches.
+                Some(Next::Met | Next::Carry(_) | Next::Impossible(_)) | None => false,
             },
         };
         if !is_going_on {
@@ -440,6 +442,8 @@ impl State {
             SqlAction::SetWritable => server.is_writable = true,
             SqlAction::SetReadOnly | SqlAction::CloseForWrites { .. } => server.is_writable = false,
             SqlAction::StartApplier
+            | SqlAction::ApplyRescued { .. }
+            | SqlAction::DropRescued
             | SqlAction::SetOffline { .. }
             | SqlAction::WriteMarker { .. }
             | SqlAction::LockAccount { .. }
@@ -511,6 +515,8 @@ impl State {
             executed: transactions(server.has),
             purged: GtidSet::empty(),
             replica,
+            rescue: None,
+            relay_log: String::new(),
             skips_replica_start: true,
             boot: Boot::ReadOnly,
             inbound: None,

@@ -22,6 +22,8 @@ pub struct Host {
     pub is_up: bool,
     /// Managers may log in over SSH.
     pub has_ssh: bool,
+    /// The data directory is there.
+    pub has_disk: bool,
     /// The unit of mysqld is masked: nobody starts it but a person.
     pub is_masked: bool,
     /// Floating addresses it holds.
@@ -37,6 +39,7 @@ impl Default for Host {
         Self {
             is_up: true,
             has_ssh: true,
+            has_disk: true,
             is_masked: false,
             vips: BTreeSet::new(),
             highest: None,
@@ -124,13 +127,13 @@ impl Ctx {
             return Err(PortError::unknown(Trouble::Silent, "the host lost its power"));
         }
         world.emit(Event::RemoteActing { host: at, token, command: command.clone() });
-        Ok(world.run_command(at, command))
+        world.run_command(at, command)
     }
 }
 
 impl World {
-    fn run_command(&mut self, at: Ix, command: &RemoteCommand) -> String {
-        match command {
+    fn run_command(&mut self, at: Ix, command: &RemoteCommand) -> Result<String, PortError> {
+        Ok(match command {
             RemoteCommand::Fence { vips, .. } => {
                 self.hosts[at].is_masked = true;
                 self.servers[at].crash();
@@ -153,7 +156,12 @@ impl World {
                 self.drop_vip(at, &vip.address);
                 format!("does not hold {}", vip.address)
             }
-        }
+            RemoteCommand::PutRescued { upload, .. } => {
+                self.put_rescued(at, upload)?;
+                "put".into()
+            }
+            RemoteCommand::DropKept { .. } => "dropped".into(),
+        })
     }
 
     /// An address nobody announced since is found by asking again: whoever holds it answers.

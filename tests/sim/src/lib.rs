@@ -17,6 +17,7 @@ pub mod ambush;
 pub mod client;
 pub mod clock;
 pub mod consensus;
+pub mod disk;
 pub mod fault;
 pub mod gtids;
 pub mod host;

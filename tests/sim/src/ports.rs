@@ -2,11 +2,12 @@
 
 use conclave_core::{
     model::{
-        ClusterName, GtidSet, Micros as Span, Mono, ServerFacts, StepId, Survey, Token, Trail,
+        ClusterName, DiskLog, GtidSet, Micros as Span, Mono, ServerFacts, StepId, Survey, Token,
+        Trail,
     },
     ports::{
-        Clock, Consensus, HookOrder, Hooks, Mysql, Place, PortError, Ports, ProposeError, Remote,
-        RemoteCommand, Session, SqlAction, Trouble,
+        Clock, Consensus, HookOrder, Hooks, Logs, Mysql, Place, PortError, Ports, ProposeError,
+        Remote, RemoteCommand, RescueOrder, Session, SqlAction, Trouble,
     },
     state::{Command, Reply},
 };
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// A command that has not begun on its host by then is refused there.
-const START: Micros = 2_000_000;
+pub(crate) const START: Micros = 2_000_000;
 
 /// One manager process's way to the outside, for one step.
 #[derive(Clone)]
@@ -55,6 +56,7 @@ impl SimPorts {
 impl Ports for SimPorts {
     type Mysql = Self;
     type Remote = Self;
+    type Logs = Self;
     type Hooks = Self;
     type Consensus = Self;
     type Clock = Self;
@@ -64,6 +66,10 @@ impl Ports for SimPorts {
     }
 
     fn remote(&self) -> &Self {
+        self
+    }
+
+    fn logs(&self) -> &Self {
         self
     }
 
@@ -209,6 +215,45 @@ impl Remote for SimPorts {
         self.moment(Moment::BeforeAct).await;
         let ix = self.ix(place)?;
         self.ctx.remote(self.manager, ix, token, command.clone(), (start_by, until)).await
+    }
+}
+
+impl Logs for SimPorts {
+    async fn read(
+        &self,
+        place: &Place,
+        known: &GtidSet,
+        patience: Span,
+        told: &(dyn Fn() + Send + Sync),
+    ) -> Result<DiskLog, PortError> {
+        self.moment(Moment::BeforeAct).await;
+        let ix = self.ix(place)?;
+        let until = self.ctx.sim.now() + patience.0;
+        let log = self.ctx.read_log(self.manager, ix, known.clone(), until).await?;
+        told();
+        Ok(log)
+    }
+
+    async fn carry(
+        &self,
+        order: &RescueOrder,
+        patience: Span,
+        told: &(dyn Fn() + Send + Sync),
+    ) -> Result<String, PortError> {
+        self.moment(Moment::BeforeAct).await;
+        let ends = (self.ix(&order.from)?, self.ix(&order.to)?);
+        let until = self.ctx.sim.now() + patience.0;
+        let kept = self.ctx.carry(self.manager, ends, order, until).await?;
+        told();
+        Ok(kept)
+    }
+
+    async fn discard(&self, order: &RescueOrder, deadline: Mono) -> Result<(), PortError> {
+        let ix = self.ix(&order.to)?;
+        let until = self.until(deadline);
+        let start_by = until.min(self.ctx.sim.now() + START);
+        let command = RemoteCommand::DropKept { prefix: "/data/kept".into() };
+        self.ctx.remote(self.manager, ix, order.token, command, (start_by, until)).await.map(drop)
     }
 }
 

@@ -95,6 +95,7 @@ pub fn play(seed: u64, trace: bool) -> (Report, Run) {
     let mut run = Run::new(&setup);
     run.world(|world| {
         world.hook_trouble = (10, 5);
+        world.knows_hosts = seed % 4 < 2;
         let Setup { managers, definition, .. } = &setup;
         let (mode, servers) = (definition.mode, definition.servers.len());
         world.note(|_| format!("seed {seed}: {mode:?}, {servers} servers, {managers} managers"));

@@ -16,6 +16,7 @@ use conclave_core::model::{
 
 use crate::{
     clock::{Micros, Slot},
+    disk::Channel,
     gtids::Gtids,
     network::Ix,
     sql::RETRY,
@@ -186,6 +187,10 @@ pub struct Server {
     pub semi: Semi,
     /// Replication.
     pub link: Option<Link>,
+    /// The channel for rescued transactions.
+    pub rescue: Option<Channel>,
+    /// What lies beside the relay logs for it.
+    pub rescued: Option<Vec<Trx>>,
     /// Sessions of managers.
     pub sessions: BTreeMap<u64, Session>,
     /// The session that holds the cluster's named lock.
@@ -232,6 +237,8 @@ impl Server {
             waits: VecDeque::new(),
             semi: Semi::default(),
             link: None,
+            rescue: None,
+            rescued: None,
             sessions: BTreeMap::new(),
             holder: None,
             clients: BTreeSet::new(),
@@ -446,6 +453,7 @@ impl Server {
             link.stop_receiver();
             link.stop_applier();
         }
+        self.rescue.iter_mut().for_each(Channel::stop);
         self.changed();
     }
 
@@ -487,6 +495,7 @@ impl Server {
         self.crash();
         self.waits.clear();
         (self.executed, self.binlog, self.link) = (executed, binlog, link);
+        (self.rescue, self.rescued) = (None, None);
         let own = self.binlog.iter().filter(|trx| trx.origin == self.ix);
         self.next = own.map(|trx| trx.number + 1).max().unwrap_or(1);
         self.ends = vec![(self.binlog.len(), true)];
@@ -544,6 +553,8 @@ impl Server {
             executed: self.executed(),
             purged: GtidSet::empty(),
             replica: self.link.as_ref().map(|link| link.facts(&self.uuids)),
+            rescue: self.rescue.as_ref().map(|channel| channel.applier.clone()),
+            relay_log: "/data/relay".into(),
             semi_sync: Some(SemiSync {
                 has_source: true,
                 source_enabled: self.semi.source,

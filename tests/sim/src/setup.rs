@@ -122,6 +122,7 @@ fn server(number: usize) -> ServerDefinition {
         replication_account: account(number - 1),
         ssh: Some(SshTarget { host, port: 22, user: "root".into() }),
         data_dir: "/var/lib/mysql".into(),
+        log_bin: None,
         service: Some("mysqld".into()),
     }
 }

@@ -271,6 +271,11 @@ impl World {
             SqlAction::StartApplier => self.start(at, false, true),
             SqlAction::StartReplica => self.start(at, true, true),
             SqlAction::ForgetSource => self.forget(at),
+            SqlAction::ApplyRescued { .. } => self.apply_rescued(at),
+            SqlAction::DropRescued => {
+                (self.servers[at].rescue, self.servers[at].rescued) = (None, None);
+                Ok(())
+            }
             SqlAction::ChangeSource { host, port, options, .. } => {
                 self.change_source(at, (host.clone(), *port), options.as_ref())
             }

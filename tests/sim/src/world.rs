@@ -73,6 +73,10 @@ pub struct World {
     pub ledger: Ledger,
     /// How long an application waits for the answer to a write.
     pub client_patience: Micros,
+    /// Files on their way from one host to another, by name.
+    pub uploads: BTreeMap<String, Vec<Trx>>,
+    /// Managers look in advance whether they can log in to the hosts, and rely on it.
+    pub knows_hosts: bool,
     /// Servers that another one stands in for at their address.
     pub away: BTreeMap<Ix, Server>,
     /// What an administrator wrote on replicas.
@@ -121,6 +125,8 @@ impl World {
                 .collect(),
             ledger: Ledger::default(),
             client_patience: 2_000_000,
+            uploads: BTreeMap::new(),
+            knows_hosts: false,
             away: BTreeMap::new(),
             errant: Vec::new(),
             ambush: None,

@@ -10,7 +10,10 @@ use mysql_async::Row;
 use secrecy::ExposeSecret;
 
 use super::{Link, Terms, channel_of, quote, seconds};
-use crate::adapters::mysql::read::{Comeback, Named, Odd, Plugins, Wide, parse};
+use crate::adapters::mysql::{
+    RESCUE_CHANNEL,
+    read::{Comeback, Named, Odd, Plugins, Wide, parse},
+};
 
 const VARIABLES: &str = "@@server_uuid AS server_uuid, @@version AS version, \
     @@server_id AS server_id, @@read_only AS read_only, @@super_read_only AS super_read_only, \
@@ -18,6 +21,7 @@ const VARIABLES: &str = "@@server_uuid AS server_uuid, @@version AS version, \
     @@log_replica_updates AS log_replica_updates, @@sync_binlog AS sync_binlog, \
     @@innodb_flush_log_at_trx_commit AS flush_log, @@sync_relay_log AS sync_relay_log, \
     @@skip_replica_start AS skip_replica_start, \
+    @@relay_log_basename AS relay_log, \
     @@global.gtid_executed AS executed, @@global.gtid_purged AS purged";
 
 const SOURCE_VARIABLES: &str = "@@rpl_semi_sync_source_enabled AS source_enabled, \
@@ -41,7 +45,7 @@ pub(super) const ASK_LINK: &str = "SELECT c.CHANNEL_NAME AS channel, c.HOST AS h
     c.HEARTBEAT_INTERVAL AS heartbeat, s.COUNT_RECEIVED_HEARTBEATS AS heartbeats \
     FROM performance_schema.replication_connection_configuration c \
     JOIN performance_schema.replication_connection_status s USING (CHANNEL_NAME) \
-    WHERE c.HOST <> '' ORDER BY CHANNEL_NAME";
+    WHERE c.HOST <> '' AND c.CHANNEL_NAME <> 'conclave_rescue' ORDER BY CHANNEL_NAME";
 
 /// Where the settings of the boot come from, and what is persisted. These tables fill even with the
 /// performance schema off [ran].
@@ -159,6 +163,8 @@ pub(super) fn facts(
         executed: row.value("executed")?,
         purged: row.value("purged")?,
         replica: replica(&replies)?,
+        rescue: rescue(&replies)?,
+        relay_log: row.text("relay_log")?,
         semi_sync: semi_sync(&replies, asked)?,
     })
 }
@@ -265,6 +271,16 @@ fn replica(replies: &Replies<'_>) -> Result<Option<ReplicaFacts>, Odd> {
     }))
 }
 
+/// The applier of the channel for rescued transactions.
+fn rescue(replies: &Replies<'_>) -> Result<Option<Applier>, Odd> {
+    for row in replies.replicas.iter().map(Named) {
+        if row.text("Channel_Name")? == RESCUE_CHANNEL {
+            return applier(&row).map(Some);
+        }
+    }
+    Ok(None)
+}
+
 /// What a replica leaves out, in the words of `SHOW REPLICA STATUS`.
 fn filters(row: &Named<'_>) -> Result<String, Odd> {
     const COLUMNS: [&str; 7] = [
@@ -350,6 +366,11 @@ pub(super) fn statement(action: &SqlAction, terms: &Terms<'_>) -> Option<String>
         SqlAction::StopReplica | SqlAction::StopApplier => channel("STOP REPLICA"),
         SqlAction::StartReplica => channel("START REPLICA"),
         SqlAction::ForgetSource => channel("RESET REPLICA ALL"),
+        SqlAction::ApplyRescued { relay_log } => apply_rescued(relay_log),
+        SqlAction::DropRescued => {
+            let channel = for_channel(RESCUE_CHANNEL);
+            format!("STOP REPLICA{channel}; RESET REPLICA ALL{channel}")
+        }
         SqlAction::ChangeSource { host, port, account, options } => {
             change_source(host, *port, account, options.as_ref(), terms)
         }
@@ -448,6 +469,19 @@ fn change_source(
     }
     let channel = for_channel(channel_of(options, terms.link));
     format!("CHANGE REPLICATION SOURCE TO {}{channel}", clauses.join(", "))
+}
+
+/// The host is never asked for anything: only the applier is started. The file is named as the index
+/// names it.
+/// **Source:** MySQL manual, "CHANGE REPLICATION SOURCE TO", `RELAY_LOG_FILE`; the rest is [ran].
+fn apply_rescued(relay_log: &str) -> String {
+    let file = format!("{relay_log}-{RESCUE_CHANNEL}.000001");
+    let channel = for_channel(RESCUE_CHANNEL);
+    format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = 'conclave-rescue.invalid', RELAY_LOG_FILE = {}, \
+         RELAY_LOG_POS = 4{channel}; START REPLICA SQL_THREAD{channel}",
+        quote(&file)
+    )
 }
 
 /// The plugin's settings are there only with it: see [`INSTALL_CLONE`].

@@ -243,6 +243,24 @@ fn missing_acker_leaves_no_coverage_and_too_few_ackers() {
 }
 
 #[test]
+fn way_to_the_dead_primarys_host_stands_in_for_coverage_but_not_for_ackers() {
+    let mut view = bereft_view(&Group::with(definition(4)));
+    seen(&mut view).observations.insert(name(4), no_look(4));
+    assert!(matches!(&all(&view)[..], [Refusal::NoCoverage { .. }]));
+    seen(&mut view).logins.insert(name(1), Err("refused".into()));
+    assert!(matches!(&all(&view)[..], [Refusal::NoCoverage { .. }]));
+    seen(&mut view).logins.insert(name(1), Ok(()));
+    assert_eq!(all(&view), []);
+    let (cluster, parts) = parts(&view);
+    for fault in [Fault::Host, Fault::ProcessAndLeader] {
+        let refusals = gate::feasible(&view, cluster, parts, fault, None);
+        assert!(matches!(&refusals[..], [Refusal::NoCoverage { .. }]), "{refusals:?}");
+    }
+    seen(&mut view).observations.insert(name(3), no_look(3));
+    assert!(matches!(&all(&view)[..], [Refusal::TooFewAckers { left: 0, .. }]));
+}
+
+#[test]
 fn acker_vouched_for_by_an_old_ballot_only_is_no_evidence() {
     let mut view = bereft_view(&Group::adopted());
     seen(&mut view).vouched = names(&[2]);

@@ -10,6 +10,7 @@ mod hook;
 mod problem;
 mod progress;
 mod rejoin;
+mod rescue;
 mod switchover;
 mod tick;
 mod upkeep;

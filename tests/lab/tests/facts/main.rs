@@ -10,6 +10,7 @@ mod half;
 mod heartbeat;
 mod killed;
 mod mariadb;
+mod rescue;
 mod restart;
 
 use std::thread;

@@ -1,6 +1,7 @@
 //! What must hold at every moment, one file per invariant of SAFETY.md. Each watches everything
 //! that happens and knows the whole world, so it judges by what *is*, not by what anybody believes.
 
+mod account;
 mod ackers;
 mod agreed;
 mod applied;
@@ -141,8 +142,11 @@ impl Checker {
                 all.push(Box::new(ackers::Ackers::default()));
                 all.push(Box::new(agreed::Agreed));
             }
-            Mode::Fenced => all.push(Box::new(one_primary::OnePrimary)),
-            Mode::BestEffort => {}
+            Mode::Fenced => {
+                all.push(Box::new(one_primary::OnePrimary));
+                all.push(Box::new(account::Account));
+            }
+            Mode::BestEffort => all.push(Box::new(account::Account)),
         }
         Self { all, violations: Vec::new() }
     }

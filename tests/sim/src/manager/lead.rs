@@ -24,6 +24,7 @@ impl Ctx {
                 let mut world = self.world();
                 world.refresh(id);
                 world.look_at_addresses(id);
+                world.look_at_hosts(id);
                 let moves = decide::tick(&world.managers[&id].view);
                 (moves, world.tick_pause(id))
             };
@@ -172,6 +173,23 @@ impl World {
         let name = self.cluster.clone();
         if let Some(manager) = self.managers.get_mut(&id) {
             manager.seen(&name).vips.insert(vip.address, found);
+        }
+    }
+
+    /// Whether this manager could log in to each host now.
+    fn look_at_hosts(&mut self, id: u64) {
+        if !self.knows_hosts {
+            return;
+        }
+        let name = self.cluster.clone();
+        let login = |ix: usize| {
+            let is_there = self.hosts[ix].has_ssh && self.hosts[ix].is_up;
+            let login = if is_there { Ok(()) } else { Err("no answer over SSH".to_owned()) };
+            (self.names[ix].clone(), login)
+        };
+        let logins: Vec<_> = (0..self.hosts.len()).map(login).collect();
+        if let Some(manager) = self.managers.get_mut(&id) {
+            manager.seen(&name).logins.extend(logins);
         }
     }
 

@@ -8,6 +8,7 @@ mod hook;
 mod leader;
 mod operator;
 mod random;
+mod rescue;
 mod returning;
 mod second;
 mod switchover;

@@ -153,6 +153,8 @@ fn server_is_not_rebuilt_while_another_has_what_it_will_number_again() {
     run.world(|world| world.network.part(Node::Host(0), Node::Host(1)));
     run.pass(500);
     run.world(|world| {
+        // Its log cannot be read for now, or db2 would be given what is in it.
+        world.hosts[0].has_disk = false;
         world.kill_server(0);
         world.kill_server(2);
         world.network.heal();
