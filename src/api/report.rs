@@ -134,9 +134,10 @@ fn write_block(attempt: &Attempt) -> Option<WriteBlockDocument> {
 fn closing_of(evidence: &StepEvidence) -> Option<&Closing> {
     match evidence {
         StepEvidence::Server { closing, .. } => closing.as_ref(),
-        StepEvidence::Host { .. } | StepEvidence::Examined { .. } | StepEvidence::Hook { .. } => {
-            None
-        }
+        StepEvidence::Host { .. }
+        | StepEvidence::Log { .. }
+        | StepEvidence::Examined { .. }
+        | StepEvidence::Hook { .. } => None,
     }
 }
 

@@ -233,14 +233,16 @@ impl Shared {
         patience: Micros,
     ) -> Result<Channel, PortError> {
         let deadline = SystemClock.after(seconds(patience));
-        let (_, channel) = self.channel(target, deadline).await?;
-        let shell = format!("sh -c {}", quote(script));
-        let command = if target.user == "root" { shell } else { format!("sudo -n {shell}") };
-        let started = channel.exec(false, command).await;
-        started.map_err(|error| {
-            PortError::not_done(Trouble::Refused, format!("run a command: {error}"))
-        })?;
-        Ok(channel)
+        let (login, _) = self.login(target, deadline).await?;
+        let begun = login.begin(&target.user, format!("sh -c {}", quote(script)));
+        match timeout(SystemClock.left(deadline), begun).await {
+            Ok(begun) => begun.inspect_err(|_| self.forget(target, &login)),
+            Err(_) => {
+                self.forget(target, &login);
+                let why = format!("open a shell on {}: no answer", session::label(target));
+                Err(PortError::not_done(Trouble::Silent, why))
+            }
+        }
     }
 
     /// The files of a server whose mysqld does not run.

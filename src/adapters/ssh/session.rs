@@ -102,10 +102,14 @@ impl Login {
 
     /// A shell as root that runs nothing until it has been given a whole script.
     pub(super) async fn shell(&self, user: &str) -> Result<Channel, PortError> {
+        // All of it is read before any of it runs, and nothing of it shows in the host's ps.
+        self.begin(user, turnstile::waiting_shell()).await
+    }
+
+    /// Begins a command as root.
+    pub(super) async fn begin(&self, user: &str, shell: String) -> Result<Channel, PortError> {
         let failed = |error| failed(&format!("open a shell on {}", self.label), &error);
         let channel = self.handle.channel_open_session().await.map_err(failed)?;
-        // All of it is read before any of it runs, and nothing of it shows in the host's ps.
-        let shell = turnstile::waiting_shell();
         let command = if user == "root" { shell } else { format!("sudo -n {shell}") };
         channel.exec(false, command).await.map_err(failed)?;
         Ok(channel)

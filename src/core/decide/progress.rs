@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     model::{
-        Attempt, Cause, DiskLog, Election, GtidSet, HookEvent, Micros, Mode, Mono, Outcome,
+        Attempt, Cause, DiskLog, Election, Family, GtidSet, HookEvent, Micros, Mode, Mono, Outcome,
         Receiver, Rescue, ServerName, Stage, StepEvidence, StepKind, StepOutcome, StepRecord,
         Switchover, Term, Token,
     },
@@ -241,6 +241,14 @@ impl Case<'_> {
         (election.ackers.len() >= election.acks as usize).then_some(election)
     }
 
+    /// What is read from a dead server's log can be executed by the others: MariaDB and older servers
+    /// cannot.
+    fn can_be_rescued(&self) -> bool {
+        let looks = self.seen.observations.values();
+        let mut known = looks.filter_map(|look| look.seen.as_ref().ok());
+        known.all(|facts| facts.family() == Family::Mysql && facts.release() >= (8, 4))
+    }
+
     /// The logs of dead primaries that have to be read, or found not to be readable, before anybody
     /// is elected: in `quorum` mode only if the stopped servers do not hold everything by themselves.
     fn unread(&self, is_frozen: bool) -> Vec<&StepRecord> {
@@ -256,7 +264,7 @@ impl Case<'_> {
                 && (is_readable || self.may_be_read(step))
         };
         self.steps(|goal| *goal == StepKind::ReadLog)
-            .filter(|_| is_wanted)
+            .filter(|_| is_wanted && self.can_be_rescued())
             .filter(is_open)
             .collect()
     }

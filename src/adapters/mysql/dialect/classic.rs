@@ -142,6 +142,8 @@ pub(super) fn verb(action: &SqlAction, named: impl Fn(&str, &str) -> String) -> 
         | SqlAction::SetOffline { .. }
         | SqlAction::CloseForWrites { .. }
         | SqlAction::CutClients
+        | SqlAction::ApplyRescued { .. }
+        | SqlAction::DropRescued
         | SqlAction::AllowRebuild
         | SqlAction::Clone { .. }
         | SqlAction::WriteMarker { .. }

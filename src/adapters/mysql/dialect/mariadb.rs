@@ -71,6 +71,8 @@ pub(super) fn facts(sets: &[Vec<Row>]) -> Result<ServerFacts, Odd> {
         executed: logged.union(&applied),
         purged: GtidSet::empty(),
         replica: replica(replicas)?,
+        rescue: None,
+        relay_log: String::new(),
         semi_sync: Some(SemiSync {
             has_source: true,
             source_enabled: row.flag("source_enabled")?,
@@ -163,6 +165,8 @@ pub(super) fn statement(action: &SqlAction, terms: &Terms<'_>) -> Option<String>
         | SqlAction::SetOffline { .. }
         | SqlAction::CloseForWrites { .. }
         | SqlAction::CutClients
+        | SqlAction::ApplyRescued { .. }
+        | SqlAction::DropRescued
         | SqlAction::AllowRebuild
         | SqlAction::Clone { .. }
         | SqlAction::WriteMarker { .. }

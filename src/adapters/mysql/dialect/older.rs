@@ -98,6 +98,8 @@ impl Age {
             executed: row.value("executed")?,
             purged: row.value("purged")?,
             replica: self.replica(&replies)?,
+            rescue: None,
+            relay_log: String::new(),
             semi_sync: self.semi_sync(&replies, asked)?,
         })
     }
@@ -237,6 +239,8 @@ impl Age {
             | SqlAction::ForgetSource
             | SqlAction::CloseForWrites { .. }
             | SqlAction::CutClients
+            | SqlAction::ApplyRescued { .. }
+            | SqlAction::DropRescued
             | SqlAction::AllowRebuild
             | SqlAction::Clone { .. }
             | SqlAction::WriteMarker { .. }
