@@ -86,6 +86,8 @@ fn replica_of_mariadb_is_read() {
         inbound: None,
         executed: set("0-1-4,0-2-6"),
         purged: GtidSet::empty(),
+        rescue: None,
+        relay_log: String::new(),
         replica: Some(ReplicaFacts {
             source_host: "127.0.0.1".into(),
             source_port: 23302,
