@@ -312,15 +312,13 @@ fn replica_on_its_way_to_the_candidate_is_put_back_by_the_failover_that_took_ove
 /// Writes are about to end, and what the primary writes from now on does not arrive for a while.
 fn last_write_on_its_way(mode: Mode) -> Run {
     let mut run = healthy(&Setup::new(mode, 3, 0).traced());
-    switch(&mut run, Some("db2"));
-    run.until(5_000, "the end of writes to begin", |world| {
-        let steps = world.state().and_then(|state| state.attempt).map(|open| open.steps);
-        steps
-            .into_iter()
-            .flatten()
-            .any(|step| step.goal.code() == "close_for_writes" && !step.runs.is_empty())
-            || world.servers[0].super_read_only
+    run.world(|world| {
+        // Long enough to be quicker than it, and not for a stall.
+        let (step, moment) = (Some("close_for_writes"), Moment::BeforeAct);
+        world.ambush = Some(Ambush { step, moment, skip: 0, blow: Blow::Stall(60_000) });
     });
+    switch(&mut run, Some("db2"));
+    run.until(5_000, "the end of writes to begin", |world| world.ambush.is_none());
     run.world(|world| {
         (1..3).for_each(|ix| world.network.cut(Node::Host(0), Node::Host(ix)));
     });
