@@ -3,8 +3,8 @@
 
 use conclave_core::{
     model::{
-        Answer, Attempt, ClusterName, Election, Epoch, HookEvent, Mode, Outcome, Stage,
-        Rescue, StepEvidence, StepKind, StepOutcome, StepRecord, StepRun,
+        Answer, Attempt, ClusterName, Election, Epoch, HookEvent, Mode, Outcome, Rescue, Stage,
+        StepEvidence, StepKind, StepOutcome, StepRecord, StepRun,
     },
     state::{ClusterState, GroupState},
 };
@@ -177,9 +177,8 @@ fn election_document(election: &Election) -> ElectionDocument {
 /// What came from dead servers' disks.
 fn rescued(attempt: &Attempt) -> Vec<String> {
     let rescues = election(attempt).into_iter().flat_map(|election| &election.rescues);
-    let is_met = |rescue: &&Rescue| {
-        attempt.rescue_of(rescue).is_some_and(|step| step.met().is_some())
-    };
+    let is_met =
+        |rescue: &&Rescue| attempt.rescue_of(rescue).is_some_and(|step| step.met().is_some());
     let sentence = |rescue: &Rescue| {
         format!("from the disk of {}: {}, {}", rescue.from, rescue.amount(), rescue.gtids)
     };
@@ -223,9 +222,11 @@ fn loss(attempt: &Attempt) -> String {
                 Mode::Fenced | Mode::BestEffort if attempt.closed().is_some() => {
                     "nothing: the new primary had executed the last write of the old one".into()
                 }
-                Mode::Fenced | Mode::BestEffort => "nothing: the old primary's binary log was read \
+                Mode::Fenced | Mode::BestEffort => {
+                    "nothing: the old primary's binary log was read \
                                                      to its end"
-                    .into(),
+                        .into()
+                }
             }
         }
         (None, Some(Outcome::Promoted { .. } | Outcome::Superseded { .. }) | None) => {

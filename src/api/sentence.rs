@@ -3,8 +3,8 @@
 use conclave_core::{
     model::{
         Actor, Answer, Attempt, Cause, DiskLog, Doubt, Evidence, Findings, GtidSet, Hearing,
-        LogPiece, Outcome, Refusal, Regime, ServerName, Stage, StepEvidence, StepKind, StepOutcome, StepRecord, Tally,
-        Vip,
+        LogPiece, Outcome, Refusal, Regime, ServerName, Stage, StepEvidence, StepKind, StepOutcome,
+        StepRecord, Tally, Vip,
     },
     state::Planned,
 };

@@ -20,8 +20,7 @@ pub trait Files: Sync {
     ///
     /// # Errors
     /// One sentence: why they cannot be had.
-    fn read(&self, file: &str, need: Need)
-    -> impl Future<Output = Result<Vec<u8>, String>> + Send;
+    fn read(&self, file: &str, need: Need) -> impl Future<Output = Result<Vec<u8>, String>> + Send;
 }
 
 /// A file of a server's.

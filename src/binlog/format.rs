@@ -69,13 +69,19 @@ impl Format {
             true => Family::MariaDb,
             false => Family::MySql,
         };
-        let checksum = match (knows_checksums(family, &server_version), body.len().checked_sub(CHECKSUM as usize + 1)) {
+        let checksum = match (
+            knows_checksums(family, &server_version),
+            body.len().checked_sub(CHECKSUM as usize + 1),
+        ) {
             (false, _) => Checksum::Off,
             (true, Some(place)) if place >= FIXED => match body[place] {
                 0 => Checksum::Off,
                 1 => Checksum::Crc32,
                 other => {
-                    return Err(Fault::damaged(at, format!("checksums of an unknown kind {other}")));
+                    return Err(Fault::damaged(
+                        at,
+                        format!("checksums of an unknown kind {other}"),
+                    ));
                 }
             },
             (true, _) => return Err(Fault::damaged(at, "a format description without its end")),

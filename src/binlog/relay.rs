@@ -168,7 +168,11 @@ async fn search<F: Files>(
                     || is_behind(point, target)
             };
             let here = |walk: &Walk, at| {
-                walk.format().map(|format| Place { file: candidate.file, at, format: format.clone() })
+                walk.format().map(|format| Place {
+                    file: candidate.file,
+                    at,
+                    format: format.clone(),
+                })
             };
             if begin.as_ref().is_some_and(is_there)
                 && let Some(place) = here(&walk, before)

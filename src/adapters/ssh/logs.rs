@@ -149,7 +149,8 @@ impl Files for Reader<'_> {
                 Some(ChannelMsg::ExtendedData { data, .. }) => {
                     errors.push_str(&String::from_utf8_lossy(&data));
                 }
-                Some(ChannelMsg::Eof | ChannelMsg::Close | ChannelMsg::ExitSignal { .. }) | None => {
+                Some(ChannelMsg::Eof | ChannelMsg::Close | ChannelMsg::ExitSignal { .. })
+                | None => {
                     let why = errors.trim();
                     let why = if why.is_empty() { "the session broke" } else { why };
                     return Err(why.to_owned());
@@ -431,7 +432,9 @@ impl Names {
         let Some((dir, _)) = order.relay_log.rsplit_once('/').filter(|(dir, _)| !dir.is_empty())
         else {
             let (server, found) = (&order.to.server.name, &order.relay_log);
-            return Err(answered(format!("{server} does not say where its relay logs are: {found:?}")));
+            return Err(answered(format!(
+                "{server} does not say where its relay logs are: {found:?}"
+            )));
         };
         let token = order.token;
         let prefix = format!("{dir}/conclave-rescue.e{}-{}", token.epoch, token.seq);
@@ -480,4 +483,3 @@ async fn copy(
     }
     Ok(())
 }
-

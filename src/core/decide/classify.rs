@@ -100,9 +100,7 @@ fn received(attempt: &Attempt) -> GtidSet {
         StepEvidence::Host { .. }
         | StepEvidence::Log { .. }
         | StepEvidence::Examined { .. }
-        | StepEvidence::Hook { .. } => {
-            None
-        }
+        | StepEvidence::Hook { .. } => None,
     });
     sets.fold(GtidSet::empty(), |sum, set| sum.union(set))
 }

@@ -299,8 +299,7 @@ fn coverage_refusals(
     }
     let union = received.values().fold(GtidSet::empty(), |sum, set| sum.union(set));
     let intact: BTreeSet<ServerName> = reached.intersection(vouched).cloned().collect();
-    let mut uncovered =
-        cluster.regimes.iter().filter(|regime| !disks.contains(&regime.primary));
+    let mut uncovered = cluster.regimes.iter().filter(|regime| !disks.contains(&regime.primary));
     let uncovered = uncovered.find(|regime| {
         !coverage::is_revoked(regime, reached) || !coverage::is_covered(regime, &intact, &union)
     });

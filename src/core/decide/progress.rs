@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     model::{
-        Attempt, Cause, DiskLog, Election, GtidSet, HookEvent, Micros, Mode, Mono, Outcome, Receiver,
-        Rescue, ServerName, Stage, StepEvidence, StepKind, StepOutcome, StepRecord, Switchover, Term,
-        Token,
+        Attempt, Cause, DiskLog, Election, GtidSet, HookEvent, Micros, Mode, Mono, Outcome,
+        Receiver, Rescue, ServerName, Stage, StepEvidence, StepKind, StepOutcome, StepRecord,
+        Switchover, Term, Token,
     },
     state::{ClusterState, Command},
 };
@@ -243,9 +243,14 @@ impl Case<'_> {
             };
         let is_open = |step: &&StepRecord| {
             let is_readable = rescue::is_readable(self.attempt, &step.target);
-            step.met().is_none() && failures(step) < TRIES && (is_readable || self.may_be_read(step))
+            step.met().is_none()
+                && failures(step) < TRIES
+                && (is_readable || self.may_be_read(step))
         };
-        self.steps(|goal| *goal == StepKind::ReadLog).filter(|_| is_wanted).filter(is_open).collect()
+        self.steps(|goal| *goal == StepKind::ReadLog)
+            .filter(|_| is_wanted)
+            .filter(is_open)
+            .collect()
     }
 
     /// An operator's word stands in for the fence, which may be met all the same in a moment: what
@@ -422,9 +427,8 @@ impl Case<'_> {
     /// What a server is known to have applied: after its last step of the recovery, or when it was
     /// frozen.
     fn applied_by(&self, server: &ServerName) -> GtidSet {
-        let applies = self.steps(|goal| {
-            matches!(goal, StepKind::Apply { .. } | StepKind::Rescue { .. })
-        });
+        let applies =
+            self.steps(|goal| matches!(goal, StepKind::Apply { .. } | StepKind::Rescue { .. }));
         let mut met = applies.filter(|step| step.target == *server).filter_map(StepRecord::met);
         let applied = met.next_back();
         match applied.or_else(|| self.attempt.frozen().remove(server)) {

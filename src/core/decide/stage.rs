@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{candidate::Field, coverage, gate, rescue, view::ClusterView};
 use crate::{
     model::{
-        Attempt, Election, GtidSet, HookCall, HookDefinition, HookEvent, LinkOptions, Outcome, Regime, Rescue, ServerName, StepEvidence, StepKind, Switchover,
+        Attempt, Election, GtidSet, HookCall, HookDefinition, HookEvent, LinkOptions, Outcome,
+        Regime, Rescue, ServerName, StepEvidence, StepKind, Switchover,
     },
     state::{ClusterState, Planned, Standing},
 };
@@ -186,9 +187,8 @@ pub fn received(attempt: &Attempt) -> BTreeMap<ServerName, GtidSet> {
 /// had applied when its receiver was stopped, is all there is. What dead servers alone have comes
 /// last, as it was written last.
 pub fn recover(election: &Election, executed: &GtidSet) -> Vec<Planned> {
-    let rescue = |rescue: &Rescue| {
-        planned(&election.candidate, StepKind::Rescue { rescue: rescue.clone() })
-    };
+    let rescue =
+        |rescue: &Rescue| planned(&election.candidate, StepKind::Rescue { rescue: rescue.clone() });
     let rescues = election.rescues.iter().map(rescue);
     let target = election.target.clone();
     if target.is_subset(executed) {

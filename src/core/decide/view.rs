@@ -8,8 +8,8 @@ use std::{
 
 use crate::{
     model::{
-        Actor, ClusterName, GtidSet, Hearing, ManagerId, Micros, Mono, Observation, ServerFacts, ServerName,
-        StepId, StepRecord, Survey, Switchover, Tally, Term, Token,
+        Actor, ClusterName, GtidSet, Hearing, ManagerId, Micros, Mono, Observation, ServerFacts,
+        ServerName, StepId, StepRecord, Survey, Switchover, Tally, Term, Token,
     },
     ports::Place,
     state::{ClusterState, Command, GroupState},

@@ -327,7 +327,10 @@ impl ClusterDefinition {
                 out.push(format!("server {}: wanted a host and a port above 0", server.name));
             }
             if let Some(base) = server.log_bin.as_ref().filter(|base| !base.starts_with('/')) {
-                out.push(format!("server {}: log_bin {base:?} is not an absolute path", server.name));
+                out.push(format!(
+                    "server {}: log_bin {base:?} is not an absolute path",
+                    server.name
+                ));
             }
             if server.ssh.is_some() && !server.data_dir.starts_with('/') {
                 out.push(format!(

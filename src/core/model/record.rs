@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Closing, ClusterName, DiskLog, Epoch, FailoverId, Findings, GtidSet, HookCall, HookEvent,
-    LinkOptions, Micros, Mode, Rescue, ServerName, Setting, StepId, Suspicion, Switchover, Tally, Term, Vip,
+    LinkOptions, Micros, Mode, Rescue, ServerName, Setting, StepId, Suspicion, Switchover, Tally,
+    Term, Vip,
 };
 
 /// A server that may acknowledge writes as primary, and what it takes to revoke that.
@@ -738,14 +739,14 @@ impl Attempt {
         let reads = self.steps.iter().filter(|step| step.goal == StepKind::ReadLog);
         fn of_read(step: &StepRecord) -> Option<&DiskLog> {
             match step.met() {
-            Some(StepEvidence::Log { log }) => Some(log),
-            Some(
-                StepEvidence::Server { .. }
-                | StepEvidence::Host { .. }
-                | StepEvidence::Examined { .. }
-                | StepEvidence::Hook { .. },
-            )
-            | None => None,
+                Some(StepEvidence::Log { log }) => Some(log),
+                Some(
+                    StepEvidence::Server { .. }
+                    | StepEvidence::Host { .. }
+                    | StepEvidence::Examined { .. }
+                    | StepEvidence::Hook { .. },
+                )
+                | None => None,
             }
         }
         reads.filter_map(|step| Some((&step.target, of_read(step)?))).collect()

@@ -10,8 +10,8 @@ use super::{
 use crate::model::{
     Actor, Attempt, Cause, ClusterDefinition, ClusterName, Discard, Election, EntryNine, Epoch,
     FailoverId, Findings, GtidSet, Mark, Micros, Mode, Opening, Outcome, Refusal, Regime,
-    Rejection, Rejoin, Rescue, Saved, ServerName, Stage, StepEvidence, StepId, StepKind, StepOutcome,
-    StepRecord, StepRun, Term,
+    Rejection, Rejoin, Rescue, Saved, ServerName, Stage, StepEvidence, StepId, StepKind,
+    StepOutcome, StepRecord, StepRun, Term,
 };
 
 type Applied = Result<Reply, Rejection>;

@@ -12,7 +12,8 @@ use crate::{
     decide::StepOrder,
     model::{Micros, Rescue, ServerFacts, StepEvidence, StepOutcome},
     ports::{
-        Clock, Logs, Mysql, PortError, Ports, ProposeError, RescueOrder, Session, SqlAction, Trouble,
+        Clock, Logs, Mysql, PortError, Ports, ProposeError, RescueOrder, Session, SqlAction,
+        Trouble,
     },
 };
 

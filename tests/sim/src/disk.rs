@@ -77,8 +77,7 @@ impl World {
         let events = self.servers[at].rescued.take();
         let events = events.ok_or_else(|| refused("error 13117: there is no relay log"))?;
         let run = self.number();
-        self.servers[at].rescue =
-            Some(Channel { queue: events.into(), applier: Applier::On, run });
+        self.servers[at].rescue = Some(Channel { queue: events.into(), applier: Applier::On, run });
         let ctx = self.ctx();
         self.sim.spawn(Owner::WORLD, async move { ctx.apply_channel(at, run).await });
         Ok(())

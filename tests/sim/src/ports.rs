@@ -2,7 +2,8 @@
 
 use conclave_core::{
     model::{
-        ClusterName, DiskLog, GtidSet, Micros as Span, Mono, ServerFacts, StepId, Survey, Token, Trail,
+        ClusterName, DiskLog, GtidSet, Micros as Span, Mono, ServerFacts, StepId, Survey, Token,
+        Trail,
     },
     ports::{
         Clock, Consensus, HookOrder, Hooks, Logs, Mysql, Place, PortError, Ports, ProposeError,

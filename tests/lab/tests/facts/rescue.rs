@@ -57,9 +57,7 @@ fn files(db2: &Host) -> Vec<String> {
 }
 
 fn remove(db2: &Host) -> Result<()> {
-    db2.sql(
-        "STOP REPLICA FOR CHANNEL 'rescue'; RESET REPLICA ALL FOR CHANNEL 'rescue'",
-    )?;
+    db2.sql("STOP REPLICA FOR CHANNEL 'rescue'; RESET REPLICA ALL FOR CHANNEL 'rescue'")?;
     assert_eq!(files(db2), [""; 0], "the channel takes its files along");
     Ok(())
 }

@@ -37,9 +37,11 @@ impl Invariant for Account {
         if !entry.election.loss.is_empty() || attempt.opening.cause.switchover().is_some() {
             return Ok(());
         }
-        let told = entry.election.rescues.iter().filter(|rescue| {
-            attempt.rescue_of(rescue).is_some_and(|step| step.has_failed())
-        });
+        let told = entry
+            .election
+            .rescues
+            .iter()
+            .filter(|rescue| attempt.rescue_of(rescue).is_some_and(|step| step.has_failed()));
         let told = told.fold(GtidSet::empty(), |sum, rescue| sum.union(&rescue.gtids));
         let lacks = world.servers[old].logged().minus(&world.servers[*server].executed());
         let lacks = lacks.minus(&told);

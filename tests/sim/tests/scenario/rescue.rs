@@ -73,7 +73,11 @@ fn leader_lost_at_any_moment_of_the_rescue_is_followed_by_one_that_completes_it(
                 assert_eq!(is_sprung, is_expected, "{step} {moment:?} {skip}");
                 let promoted = matches!(&outcomes(&run)[..], [Some(Outcome::Promoted { .. })]);
                 assert!(promoted, "{step} {moment:?} {skip} {blow:?}");
-                assert_eq!(lacks(&run, run.primary_ix(), &tail), GtidSet::empty(), "{step} {moment:?}");
+                assert_eq!(
+                    lacks(&run, run.primary_ix(), &tail),
+                    GtidSet::empty(),
+                    "{step} {moment:?}"
+                );
                 run.world(|world| world.network.heal());
                 run.world(|world| world.unmask(0));
                 run.settle(60_000);
