@@ -89,7 +89,10 @@ fn stop_receiver() {
 fn resume_receiver_from_the_primary_in_force_only() {
     let goal = || StepKind::ResumeReceiver;
     assert_eq!(act(2, goal(), &replica(|_| {})), Next::Met);
-    assert_eq!(act(2, goal(), &replica(off)), Next::Act(SqlAction::StartReceiver));
+    let stopped = replica(|link| link.receiver = Receiver::Off);
+    assert_eq!(act(2, goal(), &stopped), Next::Act(SqlAction::StartReceiver));
+    // A rescue stops the applier, too.
+    assert_eq!(act(2, goal(), &replica(off)), Next::Act(SqlAction::StartReplica));
     assert_eq!(act(2, goal(), &replica_of(3, off)), Next::Met);
     assert_eq!(act(2, goal(), &alone()), Next::Met);
 }
@@ -498,7 +501,7 @@ fn rebuild_cuts_clients_then_copies_then_forgets_what_the_copy_follows() {
 }
 
 fn rescue() -> Rescue {
-    let gtids = run(10, 12);
+    let gtids = GtidSet::run(&uuid(1), 10, 12);
     Rescue { from: name(1), gtids, pieces: Vec::new(), is_needed: false }
 }
 
@@ -536,7 +539,7 @@ fn rescue_is_carried_waited_for_and_leaves_no_channel_behind() {
     let mut facts = rescuing(9, None);
     link(&mut facts).applier = Applier::On;
     assert_eq!(act(2, goal(), &facts), Next::Act(SqlAction::StopApplier));
-    link(&mut facts).retrieved = run(9, 10);
+    link(&mut facts).retrieved = run(1, 10);
     assert_eq!(act(2, goal(), &facts), Next::Wait);
     // What this very run has had applied does not fit.
     let order = order(2, goal());
