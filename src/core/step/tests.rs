@@ -636,7 +636,7 @@ fn rescue_is_carried_waited_for_and_leaves_no_channel_behind() {
     let mut facts = rescuing(9, None);
     link(&mut facts).applier = Applier::On;
     assert_eq!(act(2, goal(), &facts), Next::Act(SqlAction::StopApplier));
-    link(&mut facts).retrieved = run(9, 10);
+    link(&mut facts).retrieved = run(1, 10);
     assert_eq!(act(2, goal(), &facts), Next::Wait);
     // What this very run has had applied does not fit.
     let order = order(2, goal());
