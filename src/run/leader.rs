@@ -289,12 +289,13 @@ impl Loop {
         }
     }
 
-    /// Opens what later steps need while nobody waits for it: whoever is frozen may take the address a
-    /// moment later; and a switchover that begins goes to each server in turn.
+    /// Opens what later steps of a switchover need while nobody waits for it: it goes to each server in
+    /// turn, and whoever is to be stopped may take the address a moment later. In a failover everybody
+    /// waits already.
     fn stand_by(&mut self, order: &StepOrder) {
         let cluster = self.group.clusters.get(&order.place.cluster);
         let has_writer = cluster.is_some_and(|cluster| cluster.definition.writer.is_some());
-        let is_host = order.record.goal == StepKind::StopReceiver && has_writer;
+        let is_host = order.last_writes.is_some() && has_writer;
         let is_server = matches!(order.record.goal, StepKind::Level { .. });
         let others = order.others.values().filter(|_| is_server);
         let places = others.chain([&order.place]).filter(|_| is_server || is_host);
